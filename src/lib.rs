@@ -1,0 +1,4 @@
+//! Reprise: a PostgreSQL-wire proxy that makes transaction conflicts invisible to applications.
+
+pub mod replay;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! The `reprise` command.
+
+fn main() {}

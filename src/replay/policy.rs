@@ -1,0 +1,81 @@
+//! What the operator allows the engine: modes, limits and the backoff.
+
+use std::time::Duration;
+
+/// What Reprise does about conflicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Conflicts are retried and hidden wherever that is truthful.
+    Transparent,
+    /// The wire is left as it is; what would have been retried is counted.
+    Observe,
+    /// Bytes are relayed; nothing is journalled.
+    Off,
+}
+
+impl Mode {
+    /// Every mode, in the order in which they are documented.
+    pub const ALL: [Self; 3] = [Self::Transparent, Self::Observe, Self::Off];
+
+    /// The stable name, as in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transparent => "transparent",
+            Self::Observe => "observe",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// How a transaction is run again on the server at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// `ROLLBACK TO SAVEPOINT cockroach_restart`: keeps locks and the place in the line.
+    Cockroach,
+    /// `ROLLBACK` and the client's own `BEGIN`: the only thing that gives PostgreSQL a new snapshot.
+    Postgres,
+}
+
+impl Dialect {
+    /// The stable name, as in the configuration and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cockroach => "cockroach",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+/// The limits within which transactions are run again. Passing one of them surfaces the original error
+/// (attempts, time) or makes the transaction not replayable (bytes); it never fails what would have worked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// What to do about conflicts.
+    pub mode: Mode,
+    /// Runs of one transaction in all, the first included.
+    pub max_attempts: u32,
+    /// Pause before the second replay at most; it doubles with each further one.
+    pub initial_backoff: Duration,
+    /// The longest pause between two attempts.
+    pub max_backoff: Duration,
+    /// Time after the start of the first attempt in which a new attempt may begin.
+    pub timeout: Duration,
+    /// Bytes of requests kept for one transaction.
+    pub journal_bytes: usize,
+    /// Whether 40P01 (deadlock_detected) counts as a conflict in the postgres dialect.
+    pub retry_deadlocks: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Transparent,
+            max_attempts: 50,
+            initial_backoff: Duration::from_millis(2),
+            max_backoff: Duration::from_secs(1),
+            timeout: Duration::from_secs(15),
+            journal_bytes: 4 << 20,
+            retry_deadlocks: true,
+        }
+    }
+}
