@@ -1,5 +1,11 @@
 //! The PostgreSQL protocol as far as Reprise reads it. Pure: bytes in, views out.
 
+pub mod backend;
+pub mod encode;
+mod frame;
+pub mod frontend;
 mod sqlstate;
+pub mod startup;
 
+pub use frame::{BadLength, HEADER_BYTES, Header, MESSAGE_BYTES_MAX};
 pub use sqlstate::SqlState;

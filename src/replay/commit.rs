@@ -1,0 +1,110 @@
+//! COMMIT in the cockroach dialect: `RELEASE SAVEPOINT cockroach_restart` commits the data and can still be retried, the
+//! COMMIT behind it only ends the transaction. Both travel together, so that a RELEASE that fails skips the COMMIT.
+
+use super::engine::{Engine, Output};
+use super::event::Outcome;
+use super::outstanding::{Control, Owner};
+use super::requests::Step;
+use super::unit::{Release, Savepoint};
+use crate::wire::SqlState;
+use crate::wire::backend::{ErrorFields, Status};
+use crate::wire::encode;
+use crate::wire::frontend::tag;
+
+/// Sets the savepoint that every attempt goes back to.
+pub(super) const SAVEPOINT: &str = "SAVEPOINT cockroach_restart";
+/// Goes back to it.
+pub(super) const RESTART: &str = "ROLLBACK TO SAVEPOINT cockroach_restart";
+const RELEASE: &str = "RELEASE SAVEPOINT cockroach_restart";
+const RELEASE_AND_COMMIT: &str = "RELEASE SAVEPOINT cockroach_restart; COMMIT";
+/// Ends a transaction without a commit.
+pub(super) const ROLLBACK: &str = "ROLLBACK";
+/// The name under which a RELEASE is prepared inside a batch of the client.
+const RELEASE_NAME: &str = "reprise_release";
+
+impl Engine {
+    /// A plain COMMIT is about to go out.
+    ///
+    /// In a transaction that is known to have failed it goes out as it is. In a batch, the RELEASE goes before it only
+    /// while nothing else is unanswered: otherwise the plain COMMIT is the safe one, and a conflict restarts the
+    /// transaction whole.
+    pub(super) fn commit_request(&mut self, tag: u8) -> Step {
+        let settled = self.status == Status::Open && !self.outstanding.has_unanswered_statement();
+        let failed = self.status == Status::Failed && self.outstanding.is_empty();
+        if !matches!(self.unit.savepoint, Savepoint::Before(_)) || failed {
+            return Step::Forward;
+        }
+        let mut bytes = Vec::new();
+        match tag {
+            tag::QUERY => {
+                encode::query(&mut bytes, RELEASE_AND_COMMIT);
+                self.unit.release = Release::Sent;
+                Step::Instead(bytes)
+            }
+            tag::EXECUTE if settled => {
+                encode::run_named(&mut bytes, RELEASE_NAME, RELEASE);
+                for tag in [tag::PARSE, tag::BIND, tag::EXECUTE, tag::CLOSE, tag::CLOSE] {
+                    self.outstanding.push(tag, Owner::Control(Control::Release));
+                }
+                self.unit.release = Release::Sent;
+                Step::After(bytes)
+            }
+            _ => Step::Forward,
+        }
+    }
+
+    /// An error, no conflict, that the RELEASE or the COMMIT behind it gave. True if the client is to see it.
+    pub(super) fn commit_error(&mut self, fields: ErrorFields<'_>, out: &mut impl Output) -> bool {
+        match self.unit.release {
+            Release::Done => {
+                self.acknowledge_commit(out);
+                false
+            }
+            _ if fields.sqlstate() == Some(SqlState::IN_FAILED_TRANSACTION) => {
+                self.unit.release = Release::Refused;
+                false
+            }
+            _ => {
+                self.unit.release = Release::Failed;
+                true
+            }
+        }
+    }
+
+    /// The data is committed, whatever happens to the COMMIT that follows: the client is told so.
+    pub(super) fn acknowledge_commit(&mut self, out: &mut impl Output) {
+        let mut tag = Vec::new();
+        encode::command_complete(&mut tag, "COMMIT");
+        out.frontend(&tag);
+        self.unit.outcome = Some(Outcome::Committed);
+        self.unit.release = Release::Failed;
+    }
+
+    /// The cycle of a RELEASE that did not lead to a commit is over, at `status`. True if something else was sent, whose
+    /// ReadyForQuery the client gets in place of this one.
+    pub(super) fn after_failed_release(
+        &mut self,
+        number: usize,
+        status: Status,
+        out: &mut impl Output,
+    ) -> bool {
+        if status == Status::Idle {
+            return false;
+        }
+        let mut bytes = Vec::new();
+        match std::mem::take(&mut self.unit.release) {
+            // The transaction had failed before: a plain COMMIT rolls it back, and says so.
+            Release::Refused => {
+                bytes.extend_from_slice(self.journal.frames(number..number + 1));
+                self.outstanding.push(tag::QUERY, Owner::Journalled(number));
+            }
+            Release::Failed => {
+                encode::query(&mut bytes, ROLLBACK);
+                self.outstanding.push(tag::QUERY, Owner::Control(Control::EndFailedCommit));
+            }
+            _ => return false,
+        }
+        out.backend(&bytes);
+        true
+    }
+}

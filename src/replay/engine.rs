@@ -1,0 +1,266 @@
+//! The engine of one session: what happened goes in, what to do comes out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::digest::Digest;
+use super::event::{Event, Outcome};
+use super::explain;
+use super::journal::Journal;
+use super::outstanding::{Outstanding, Owner};
+use super::policy::{Dialect, Mode, Policy};
+use super::prepared::Prepared;
+use super::reason::Reason;
+use super::state::State;
+use super::unit::{Release, Unit};
+use crate::wire::SqlState;
+use crate::wire::backend::Status;
+
+/// What the engine asks for, given to each call: the one thing that differs between the sockets of the proxy, a
+/// recorded conversation and a simulator.
+///
+/// Bytes are borrowed for the call. Runs of them that pass through unchanged are parts of the very input at hand, so
+/// that an implementation may write them on without a copy. The order of calls is the order on each wire.
+pub trait Output {
+    /// Bytes for the client.
+    fn frontend(&mut self, bytes: &[u8]);
+    /// Bytes for the server.
+    fn backend(&mut self, bytes: &[u8]);
+    /// Something worth counting.
+    fn report(&mut self, event: Event);
+    /// Asks to hold this many bytes in the journal from now on; replaces what was granted before. False if the journals of
+    /// all sessions together would outgrow their limit.
+    fn hold(&mut self, journal_bytes: usize) -> bool;
+    /// The session is over: send what is left for the client, then close both sides.
+    fn close(&mut self);
+}
+
+/// Bytes of journal that every session may hold without asking: the limit on connections bounds them.
+const UNASKED_BYTES: usize = 16 << 10;
+/// Bytes of journal that are asked for at a time beyond that.
+const ASKED_BYTES: usize = 64 << 10;
+
+/// The replay engine of one session, from the ReadyForQuery that ends its startup to its end.
+///
+/// Every call takes the time since some fixed point and an [`Output`]. After each call, [`Self::deadline`] tells
+/// when [`Self::timeout`] is due; a call too early is harmless.
+pub struct Engine {
+    pub(super) policy: Arc<Policy>,
+    pub(super) dialect: Dialect,
+    pub(super) state: State,
+    /// What the server's last ReadyForQuery said.
+    pub(super) status: Status,
+    pub(super) unit: Unit,
+    pub(super) journal: Journal,
+    pub(super) outstanding: Outstanding,
+    pub(super) prepared: Prepared,
+    pub(super) backoff: Backoff,
+    pub(super) reading: Reading,
+    /// Settings that the server reported while the client waits for a retry, the last value of each.
+    pub(super) settings: Vec<Setting>,
+    /// Bytes of a long frame from the client that are still to come, and whether they are forwarded.
+    pub(super) frontend_rest: usize,
+    /// Bytes of a long frame from the server that are still to come.
+    pub(super) backend_rest: usize,
+    /// After a surfaced conflict in a batch: the client's messages up to its Sync are dropped, as the server would.
+    pub(super) discarding: bool,
+    /// How the replay differed, for the DETAIL of the error.
+    pub(super) difference: Option<explain::Difference>,
+    /// The server has said that it ends the session.
+    pub(super) farewell: bool,
+    granted_bytes: usize,
+}
+
+/// A ParameterStatus that the client has not been given yet.
+pub(super) struct Setting {
+    pub(super) name: Box<[u8]>,
+    pub(super) frame: Box<[u8]>,
+}
+
+/// The answer that is being read.
+#[derive(Default)]
+pub(super) struct Reading {
+    /// Frames of it so far, in this attempt.
+    pub(super) frames: u64,
+    /// Rows of it so far, in this attempt.
+    pub(super) rows: u64,
+    /// The digest of these frames.
+    pub(super) digest: Digest,
+    /// Whether the frame that is being streamed goes to the client.
+    pub(super) forwarding: bool,
+    /// Whether it is a part of the answer.
+    pub(super) digesting: bool,
+}
+
+impl Engine {
+    /// The engine of a session that stands outside a transaction. The seed fixes its pauses.
+    pub fn new(policy: Arc<Policy>, dialect: Dialect, seed: u64) -> Self {
+        Self {
+            policy,
+            dialect,
+            state: State::Idle,
+            status: Status::Idle,
+            unit: Unit::new(Duration::ZERO),
+            journal: Journal::default(),
+            outstanding: Outstanding::default(),
+            prepared: Prepared::default(),
+            backoff: Backoff::new(seed),
+            reading: Reading::default(),
+            settings: Vec::new(),
+            frontend_rest: 0,
+            backend_rest: 0,
+            discarding: false,
+            difference: None,
+            farewell: false,
+            granted_bytes: 0,
+        }
+    }
+
+    /// When [`Self::timeout`] is due.
+    pub const fn deadline(&self) -> Option<Duration> {
+        match self.state {
+            State::BackingOff { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Whether the server is at work for this session, or a transaction is open.
+    pub fn is_busy(&self) -> bool {
+        !matches!(self.state, State::Idle) || !self.outstanding.is_empty()
+    }
+
+    /// Whether the server owes an answer.
+    pub fn awaits_answer(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
+
+    /// The pause before the next attempt may be over.
+    pub fn timeout(&mut self, now: Duration, out: &mut impl Output) {
+        if let State::BackingOff { until } = self.state
+            && now >= until
+            && self.outstanding.is_empty()
+        {
+            self.replay(now, out);
+        }
+    }
+
+    /// The client asked to cancel what runs. True if the request must also go to the server.
+    pub fn cancel(&mut self, now: Duration, out: &mut impl Output) -> bool {
+        self.unit.cancelled |= self.state.is_retrying();
+        match self.state {
+            State::BackingOff { .. } => {
+                self.give_up(now, Reason::Cancelled, out);
+                false
+            }
+            // The journal may be under way behind a BEGIN: cancelling that would let the rest run outside a transaction.
+            State::Draining | State::GivingUp { .. } => false,
+            _ => true,
+        }
+    }
+
+    /// The client is gone.
+    pub fn frontend_closed(&mut self, now: Duration, out: &mut impl Output) {
+        self.end_session(now, Outcome::Abandoned, out);
+    }
+
+    /// The server is gone. Tells the client what that means for what it waits for, unless the server has said so itself.
+    pub fn backend_closed(&mut self, now: Duration, out: &mut impl Output) {
+        let committing = match self.state {
+            State::Committing => self.unit.explicit || self.awaits_answer(),
+            State::Replaying { .. } => self.outstanding.front().is_some_and(|front| match front.owner {
+                Owner::Journalled(number) => self.journal.entry(number).is_some_and(|e| e.effect.ends()),
+                _ => false,
+            }),
+            _ => false,
+        };
+        if self.unit.release == Release::Done {
+            self.acknowledge_commit(out);
+        }
+        let committed = self.unit.outcome == Some(Outcome::Committed);
+        if committed || self.farewell {
+            // The client knows: a second final error would confuse it.
+        } else if committing {
+            out.frontend(&explain::fatal(
+                SqlState::RESOLUTION_UNKNOWN,
+                "the connection to the database was lost while the transaction was being committed",
+                "Whether it was committed is unknown: look before you run it again.",
+            ));
+        } else if self.is_busy() {
+            out.frontend(&explain::fatal(
+                SqlState::CONNECTION_FAILURE,
+                "the connection to the database was lost",
+                "Connect again. A transaction that was open is rolled back.",
+            ));
+        }
+        let outcome = match () {
+            () if committed => Outcome::Committed,
+            () if committing => Outcome::InDoubt,
+            () => Outcome::Abandoned,
+        };
+        self.end_session(now, outcome, out);
+        out.close();
+    }
+
+    pub(super) fn end_session(&mut self, now: Duration, outcome: Outcome, out: &mut impl Output) {
+        if self.is_busy() && self.policy.mode != Mode::Off {
+            self.unit.outcome = Some(outcome);
+            out.report(Event::TransactionEnded(self.unit.end(now)));
+        }
+        self.forget_journal(out);
+        self.state = State::Idle;
+        self.outstanding = Outstanding::default();
+    }
+
+    /// A first request: a transaction begins, of one statement or of many.
+    pub(super) fn begin_unit(&mut self, now: Duration) {
+        self.unit = Unit::new(now);
+        self.state = State::Open;
+    }
+
+    /// The server says that no transaction is open, and nothing is outstanding.
+    pub(super) fn end_unit(&mut self, now: Duration, out: &mut impl Output) {
+        if self.unit.statements > 0 {
+            out.report(Event::TransactionEnded(self.unit.end(now)));
+        }
+        self.forget_journal(out);
+        self.prepared.transaction_ended();
+        self.state = State::Idle;
+    }
+
+    /// The transaction cannot be replayed from here on.
+    pub(super) fn pass_through(&mut self, reason: Reason, out: &mut impl Output) {
+        self.unit.not_replayable.get_or_insert(reason);
+        self.forget_journal(out);
+        self.outstanding.forget_journal();
+        self.state = State::Passthrough(reason);
+    }
+
+    fn forget_journal(&mut self, out: &mut impl Output) {
+        self.journal.clear();
+        self.reading.frames = 0;
+        self.reading.rows = 0;
+        self.reading.digest.reset();
+        if self.granted_bytes > 0 {
+            self.granted_bytes = 0;
+            out.hold(0);
+        }
+    }
+
+    /// Whether the journal may grow by `bytes`; if not, why.
+    pub(super) fn room_for(&mut self, bytes: usize, out: &mut impl Output) -> Result<(), Reason> {
+        let wanted = self.journal.bytes_len() + bytes;
+        if wanted > self.policy.journal_bytes {
+            return Err(Reason::JournalLimit);
+        }
+        if wanted > UNASKED_BYTES && wanted > self.granted_bytes {
+            let asked = wanted.next_multiple_of(ASKED_BYTES);
+            if !out.hold(asked) {
+                return Err(Reason::JournalTotal);
+            }
+            self.granted_bytes = asked;
+        }
+        self.unit.journal_bytes = self.unit.journal_bytes.max(wanted);
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! The requests of one transaction, as they came, and what the client was shown of their answers.
+
+use std::ops::Range;
+
+use crate::wire::frontend::tag;
+
+/// What the client has been shown of one request's answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Delivered {
+    /// Frames, those that are no results (notices and the like) left out.
+    pub(super) frames: u64,
+    /// DataRows among them.
+    pub(super) rows: u64,
+    /// The digest of these frames.
+    pub(super) digest: u128,
+    /// Whether the answer is complete.
+    pub(super) complete: bool,
+}
+
+/// What a request does to the transaction that it is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It runs inside.
+    None,
+    /// It may bring a failed transaction back to life: the client's own ROLLBACK TO.
+    Revives,
+    /// It is a plain COMMIT.
+    Commits,
+    /// It may end the transaction in some other way.
+    MayEnd,
+}
+
+impl Effect {
+    /// Whether the transaction may be over after it: in a replay it waits until all before it are verified.
+    pub(super) const fn ends(self) -> bool {
+        matches!(self, Self::Commits | Self::MayEnd)
+    }
+}
+
+/// One request of the client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    start: usize,
+    /// The type byte; a run of COPY data is one entry of type CopyData.
+    pub(super) tag: u8,
+    /// What it does to the transaction.
+    pub(super) effect: Effect,
+    /// A Parse that the server has taken in some attempt, so that its name is taken now.
+    pub(super) parsed: bool,
+    /// What the client has been shown.
+    pub(super) delivered: Delivered,
+}
+
+impl Entry {
+    /// Whether the request is answered at all.
+    pub(super) const fn is_answered(&self) -> bool {
+        !matches!(self.tag, tag::FLUSH | tag::COPY_DATA)
+    }
+
+    /// Whether the request runs a statement, so that it counts where statements are counted.
+    pub(super) const fn is_statement(&self) -> bool {
+        matches!(self.tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL)
+    }
+
+    /// Whether a ReadyForQuery ends the answer.
+    pub(super) const fn is_cycle_end(&self) -> bool {
+        matches!(self.tag, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL)
+    }
+}
+
+/// The journal of a transaction: memory in proportion to its requests, never to its results.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+/// What a journal keeps of its memory from one transaction to the next.
+const KEPT_BYTES: usize = 4096;
+const KEPT_ENTRIES: usize = 64;
+
+impl Journal {
+    /// Appends a request and returns its number.
+    pub(super) fn push(&mut self, tag: u8, effect: Effect, frame: &[u8]) -> usize {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(frame);
+        self.entries.push(Entry { start, tag, effect, parsed: false, delivered: Delivered::default() });
+        self.entries.len() - 1
+    }
+
+    /// Appends COPY data: to the entry of the data before it, if that is the last one.
+    pub(super) fn push_copy_data(&mut self, bytes: &[u8]) {
+        match self.entries.last() {
+            Some(Entry { tag: tag::COPY_DATA, .. }) => self.bytes.extend_from_slice(bytes),
+            _ => {
+                self.push(tag::COPY_DATA, Effect::None, bytes);
+            }
+        }
+    }
+
+    /// Forgets everything; keeps a little memory for the next transaction.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.entries.clear();
+        self.entries.shrink_to(KEPT_ENTRIES);
+    }
+
+    /// Number of requests.
+    pub(super) const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Bytes of requests.
+    pub(super) const fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// One request.
+    pub(super) fn entry(&self, number: usize) -> Option<&Entry> {
+        self.entries.get(number)
+    }
+
+    /// One request, to note what became of it.
+    pub(super) fn entry_mut(&mut self, number: usize) -> Option<&mut Entry> {
+        self.entries.get_mut(number)
+    }
+
+    /// The requests from `number` on.
+    pub(super) fn entries_from(&self, number: usize) -> &[Entry] {
+        self.entries.get(number..).unwrap_or_default()
+    }
+
+    /// The frames of a range of requests.
+    pub(super) fn frames(&self, numbers: Range<usize>) -> &[u8] {
+        let end = self.entries.get(numbers.end).map_or(self.bytes.len(), |e| e.start);
+        let start = self.entries.get(numbers.start).map_or(end, |e| e.start);
+        &self.bytes[start..end]
+    }
+
+    /// The bytes of all requests.
+    pub(super) fn all(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The first request whose answer the client has not been shown to its end.
+    pub(super) fn first_incomplete(&self) -> usize {
+        self.entries
+            .iter()
+            .position(|e| e.is_answered() && !e.delivered.complete)
+            .unwrap_or(self.entries.len())
+    }
+
+    /// Which of the statements request `number` is, and how many there are: both from one, for people.
+    pub(super) fn statement_number(&self, number: usize) -> (usize, usize) {
+        let count = |entries: &[Entry]| entries.iter().filter(|e| e.is_statement()).count();
+        let before = count(&self.entries[..number.min(self.entries.len())]);
+        (before + 1, count(&self.entries).max(before + 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_kept_in_order() {
+        let mut journal = Journal::default();
+        journal.push(tag::QUERY, Effect::None, b"one");
+        journal.push(tag::PARSE, Effect::None, b"two");
+        journal.push_copy_data(b"a");
+        journal.push_copy_data(b"b");
+        assert_eq!(journal.len(), 3);
+        assert_eq!(journal.frames(0..3), b"onetwoab");
+        assert_eq!(journal.frames(1..2), b"two");
+        assert_eq!(journal.frames(3..3), b"");
+    }
+
+    #[test]
+    fn memory_is_given_back_after_a_large_transaction() {
+        let mut journal = Journal::default();
+        for _ in 0..1000 {
+            journal.push(tag::QUERY, Effect::None, &[0; 1000]);
+        }
+        journal.clear();
+        assert!(journal.bytes.capacity() <= KEPT_BYTES && journal.entries.capacity() <= KEPT_ENTRIES);
+    }
+
+    #[test]
+    fn statements_are_counted_for_people() {
+        let mut journal = Journal::default();
+        for tag in [tag::QUERY, tag::PARSE, tag::BIND, tag::EXECUTE, tag::SYNC] {
+            journal.push(tag, Effect::None, b"x");
+        }
+        assert_eq!(journal.statement_number(0), (1, 2));
+        assert_eq!(journal.statement_number(3), (2, 2));
+        assert_eq!(journal.first_incomplete(), 0);
+    }
+}

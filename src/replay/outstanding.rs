@@ -1,0 +1,221 @@
+//! The requests that the server has not answered yet, in the order in which it will.
+//!
+//! Source: [Message Flow](https://www.postgresql.org/docs/current/protocol-flow.html): every request but Flush and COPY
+//! data is answered in order; after an error in the extended protocol everything up to Sync is passed over.
+
+use std::collections::VecDeque;
+
+use crate::wire::frontend::tag;
+
+/// Whose request it is, and so what becomes of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A request of the client, with its number in the journal.
+    Journalled(usize),
+    /// A request of the client in a transaction that is not journalled.
+    Unjournalled,
+    /// Ours; its answer never reaches the client.
+    Control(Control),
+}
+
+/// The requests that Reprise adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Control {
+    /// `SAVEPOINT cockroach_restart`.
+    Savepoint,
+    /// Brings the transaction back to its beginning.
+    Restart,
+    /// Frees the name of a statement before its Parse is sent again.
+    CloseStatement,
+    /// Ends a batch that the client has not ended.
+    Sync,
+    /// `RELEASE SAVEPOINT cockroach_restart` in the client's batch, before its COMMIT.
+    Release,
+    /// `ROLLBACK` after a commit that failed, so that the session is where a failed COMMIT leaves it.
+    EndFailedCommit,
+    /// Brings the session to the status that a surfaced conflict is reported with.
+    Fail,
+}
+
+/// A request without its answer yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    /// The type byte of the request.
+    pub(super) tag: u8,
+    /// Whose it is.
+    pub(super) owner: Owner,
+}
+
+impl Request {
+    /// Whether a ReadyForQuery ends its answer.
+    pub(super) const fn is_cycle_end(&self) -> bool {
+        matches!(self.tag, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL)
+    }
+}
+
+/// The queue of unanswered requests.
+#[derive(Debug, Default)]
+pub(super) struct Outstanding {
+    requests: VecDeque<Request>,
+    /// After an error in the extended protocol with no Sync sent yet: the server passes over everything up to one.
+    skipping: bool,
+    /// The server takes COPY data: Flush and Sync are ignored until its end.
+    copying: bool,
+    /// The end of COPY data that was sent before the server asked for it.
+    copied_ahead: bool,
+}
+
+/// Unanswered requests that are kept track of; past that, no more are read from the client for a while.
+pub(super) const REQUESTS_MAX: usize = 1 << 16;
+
+impl Outstanding {
+    /// A request goes out. False if the server will pass over it without an answer.
+    pub(super) fn push(&mut self, tag: u8, owner: Owner) -> bool {
+        match tag {
+            tag::FLUSH | tag::TERMINATE | tag::COPY_DATA => return true,
+            tag::COPY_DONE | tag::COPY_FAIL => {
+                // After an error the end of the data may come late: then there is nothing that it is ahead of.
+                self.copied_ahead = !std::mem::take(&mut self.copying) && !self.requests.is_empty();
+                return true;
+            }
+            tag::SYNC if self.copying => return false,
+            tag::SYNC => self.skipping = false,
+            _ if self.skipping => return false,
+            _ => {}
+        }
+        self.requests.push_back(Request { tag, owner });
+        true
+    }
+
+    /// The request that is being answered.
+    pub(super) fn front(&self) -> Option<Request> {
+        self.requests.front().copied()
+    }
+
+    /// Its answer is complete.
+    pub(super) fn pop(&mut self) -> Option<Request> {
+        let request = self.requests.pop_front();
+        self.copied_ahead &= !self.requests.is_empty();
+        request
+    }
+
+    /// The request being answered failed. In the extended protocol everything up to the next Sync is dropped;
+    /// what was dropped is handed to `skipped`.
+    pub(super) fn fail(&mut self, mut skipped: impl FnMut(Request)) {
+        (self.copying, self.copied_ahead) = (false, false);
+        let Some(front) = self.front() else { return };
+        if front.is_cycle_end() {
+            return;
+        }
+        self.requests.pop_front();
+        while let Some(next) = self.front() {
+            if next.tag == tag::SYNC {
+                return;
+            }
+            self.requests.pop_front();
+            skipped(next);
+        }
+        self.skipping = true;
+    }
+
+    /// The server asks for COPY data. In the extended protocol a Sync that was sent along is ignored by the server, and
+    /// returned here.
+    pub(super) fn begin_copy_in(&mut self) -> Option<Request> {
+        self.copying = !std::mem::take(&mut self.copied_ahead);
+        let extended = self.requests.front().is_some_and(|r| r.tag == tag::EXECUTE);
+        let sync = self.requests.iter().position(|r| r.tag == tag::SYNC).filter(|_| extended)?;
+        self.requests.remove(sync)
+    }
+
+    /// Whether the server takes COPY data.
+    pub(super) const fn is_copying(&self) -> bool {
+        self.copying
+    }
+
+    /// Whether every request is answered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Whether a request is unanswered that runs a statement or ends a cycle.
+    pub(super) fn has_unanswered_statement(&self) -> bool {
+        self.requests.iter().any(|r| r.is_cycle_end() || r.tag == tag::EXECUTE)
+    }
+
+    /// The first unanswered request of the client that is journalled.
+    pub(super) fn first_journalled(&self) -> Option<usize> {
+        self.requests.iter().find_map(|r| match r.owner {
+            Owner::Journalled(number) => Some(number),
+            _ => None,
+        })
+    }
+
+    /// Number of unanswered requests.
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Whether what was sent ends with a request that a ReadyForQuery answers: otherwise the server waits for a Sync.
+    pub(super) fn ends_cycle(&self) -> bool {
+        self.requests.back().is_none_or(Request::is_cycle_end) && !self.skipping
+    }
+
+    /// Makes every journalled request an unjournalled one.
+    pub(super) fn forget_journal(&mut self) {
+        for request in &mut self.requests {
+            if matches!(request.owner, Owner::Journalled(_)) {
+                request.owner = Owner::Unjournalled;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(tags: &[u8]) -> Outstanding {
+        let mut outstanding = Outstanding::default();
+        for &tag in tags {
+            outstanding.push(tag, Owner::Unjournalled);
+        }
+        outstanding
+    }
+
+    #[test]
+    fn an_error_in_a_batch_drops_everything_up_to_sync() {
+        let mut outstanding = with(b"PBES");
+        let mut skipped = Vec::new();
+        outstanding.fail(|r| skipped.push(r.tag));
+        assert_eq!(skipped, b"BE");
+        assert_eq!(outstanding.front().map(|r| r.tag), Some(b'S'));
+    }
+
+    #[test]
+    fn without_a_sync_the_server_passes_over_what_follows() {
+        let mut outstanding = with(b"PB");
+        outstanding.fail(|_| {});
+        assert!(outstanding.is_empty() && !outstanding.ends_cycle());
+        assert!(!outstanding.push(b'E', Owner::Unjournalled));
+        assert!(outstanding.push(b'S', Owner::Unjournalled));
+        assert_eq!(outstanding.len(), 1);
+    }
+
+    #[test]
+    fn an_error_in_a_simple_query_drops_nothing() {
+        let mut outstanding = with(b"QQ");
+        outstanding.fail(|_| panic!("nothing is skipped"));
+        assert_eq!(outstanding.len(), 2);
+    }
+
+    #[test]
+    fn a_sync_sent_along_with_a_copy_is_not_answered() {
+        let mut outstanding = with(b"ES");
+        outstanding.begin_copy_in();
+        assert_eq!(outstanding.len(), 1);
+        assert!(!outstanding.push(b'S', Owner::Unjournalled));
+        outstanding.push(b'c', Owner::Unjournalled);
+        assert!(outstanding.push(b'S', Owner::Unjournalled));
+        assert_eq!(outstanding.len(), 2);
+    }
+}

@@ -1,0 +1,266 @@
+//! What the client sends: told apart, kept in the journal, and passed on.
+
+use std::time::Duration;
+
+use super::commit;
+use super::engine::{Engine, Output};
+use super::journal::Effect;
+use super::outstanding::{Control, Owner, REQUESTS_MAX};
+use super::policy::{Dialect, Mode};
+use super::reason::Reason;
+use super::state::State;
+use super::statement::{Class, Classes};
+use super::unit::Savepoint;
+use crate::wire::backend::Status;
+use crate::wire::frontend::{self, Bind, Parse, tag};
+use crate::wire::{BadLength, HEADER_BYTES, Header, encode};
+
+/// What becomes of a frame of the client.
+pub(super) enum Step {
+    /// It goes to the server as it is.
+    Forward,
+    /// These bytes go to the server, then the frame.
+    After(Vec<u8>),
+    /// These bytes go to the server in its place.
+    Instead(Vec<u8>),
+    /// It is dropped.
+    Drop,
+}
+
+impl Engine {
+    /// Bytes from the client. Returns how many were taken: the rest, a part of a frame or requests that must wait, is
+    /// to be handed in again, with more behind it or after the next answer.
+    ///
+    /// # Errors
+    /// When a length is impossible: nothing behind it can be read, and the session must end.
+    pub fn handle_frontend(
+        &mut self,
+        now: Duration,
+        bytes: &[u8],
+        out: &mut impl Output,
+    ) -> Result<usize, BadLength> {
+        if self.policy.mode == Mode::Off {
+            out.backend(bytes);
+            return Ok(bytes.len());
+        }
+        let mut run = 0;
+        let mut at = self.frontend_rest.min(bytes.len());
+        self.frontend_rest -= at;
+        while self.takes_requests() {
+            let Some(header) = Header::parse(&bytes[at..])? else { break };
+            let available = bytes.len() - at;
+            if header.frame_bytes > available {
+                if header.frame_bytes <= self.policy.journal_bytes && !self.streams(header.tag) {
+                    break;
+                }
+                self.long_request(now, header.tag, &bytes[at + HEADER_BYTES..], out);
+                self.frontend_rest = header.frame_bytes - available;
+                at = bytes.len();
+                break;
+            }
+            let frame = &bytes[at..at + header.frame_bytes];
+            match self.request(now, header.tag, frame, out) {
+                Step::Forward => {}
+                Step::After(added) => {
+                    out.backend(&bytes[run..at]);
+                    out.backend(&added);
+                    run = at;
+                }
+                Step::Instead(other) => {
+                    out.backend(&bytes[run..at]);
+                    out.backend(&other);
+                    run = at + header.frame_bytes;
+                }
+                Step::Drop => {
+                    out.backend(&bytes[run..at]);
+                    run = at + header.frame_bytes;
+                }
+            }
+            at += header.frame_bytes;
+        }
+        out.backend(&bytes[run..at]);
+        Ok(at)
+    }
+
+    /// Whether requests are taken now. During a retry, and while a commit is unanswered, they wait: what the client sends
+    /// behind a commit must not run before its outcome is known.
+    pub fn takes_requests(&self) -> bool {
+        let waits = self.state.is_retrying() || (self.state == State::Committing && self.unit.explicit);
+        let copies = self.outstanding.is_copying();
+        (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
+    }
+
+    /// Frames that are passed on as they come, not assembled: nothing in them is read.
+    const fn streams(&self, tag: u8) -> bool {
+        matches!(self.state, State::Passthrough(_)) && matches!(tag, tag::COPY_DATA | tag::FUNCTION_CALL)
+    }
+
+    /// A frame that is longer than a journal may be, or of which nothing is read: only its beginning is here.
+    fn long_request(&mut self, now: Duration, tag: u8, beginning: &[u8], out: &mut impl Output) {
+        if self.state == State::Idle {
+            self.begin_unit(now);
+        }
+        let classes = self.classes(tag, beginning);
+        self.unit.count(tag, classes);
+        if self.state.is_journalling() {
+            self.pass_through(Reason::JournalLimit, out);
+        }
+        self.outstanding.push(tag, Owner::Unjournalled);
+    }
+
+    /// One frame of the client.
+    fn request(&mut self, now: Duration, tag: u8, frame: &[u8], out: &mut impl Output) -> Step {
+        if tag == tag::TERMINATE {
+            return Step::Forward;
+        }
+        if self.discarding {
+            if tag != tag::SYNC {
+                return Step::Drop;
+            }
+            self.discarding = false;
+        }
+        match self.state {
+            State::Idle => self.begin_unit(now),
+            // A statement in autocommit is over with its answer; what is sent before that cannot be undone with it.
+            State::Committing if !is_copy(tag) => self.pass_through(Reason::PipelinedPastEnd, out),
+            _ => {}
+        }
+        let opened = self.second_cycle_begins();
+        let classes = self.classes(tag, &frame[HEADER_BYTES..]);
+        self.unit.count(tag, classes);
+        if let State::Passthrough(_) = self.state {
+            self.outstanding.push(tag, Owner::Unjournalled);
+            return Step::Forward;
+        }
+        if let Err(reason) = self.replayable(tag, frame, out) {
+            self.pass_through(reason, out);
+            self.outstanding.push(tag, Owner::Unjournalled);
+            return Step::Forward;
+        }
+        self.journalled_request(tag, classes, frame, opened)
+    }
+
+    /// Whether this is the first request after a BEGIN that stood alone in the first cycle.
+    fn second_cycle_begins(&mut self) -> bool {
+        let unit = &mut self.unit;
+        if !unit.at_cycle_start || unit.opening > 0 || self.journal.len() == 0 || !unit.explicit {
+            return false;
+        }
+        unit.opening = self.journal.len();
+        unit.classes.is(Class::Begin) && unit.statements == 1
+    }
+
+    /// Whether the transaction can still be replayed with this request in it; if not, why.
+    fn replayable(&mut self, tag: u8, frame: &[u8], out: &mut impl Output) -> Result<(), Reason> {
+        match tag {
+            tag::QUERY | tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE | tag::FLUSH => {}
+            tag::SYNC | tag::FUNCTION_CALL | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
+            _ => return Err(Reason::UnknownMessage),
+        }
+        match self.unit.obstacle(self.dialect) {
+            Some(reason) => Err(reason),
+            None => self.room_for(frame.len(), out),
+        }
+    }
+
+    /// Keeps a request and passes it on, with what the dialect adds.
+    fn journalled_request(&mut self, tag: u8, classes: Classes, frame: &[u8], opened: bool) -> Step {
+        if is_copy(tag) {
+            self.outstanding.push(tag, Owner::Unjournalled);
+            self.journal.push_copy_data(frame);
+            return Step::Forward;
+        }
+        let added = if opened { self.savepoint_before(tag, classes) } else { None };
+        let effect = self.effect(tag, classes);
+        let number = self.journal.push(tag, effect, frame);
+        let step = match added {
+            Some(savepoint) => Step::After(savepoint),
+            None if effect == Effect::Commits => self.commit_request(tag),
+            None => Step::Forward,
+        };
+        if !self.outstanding.push(tag, Owner::Journalled(number))
+            && let Some(entry) = self.journal.entry_mut(number)
+        {
+            // The server passes over it: there is no answer to wait for.
+            entry.delivered.complete = true;
+        }
+        self.cycle_position(tag, effect);
+        step
+    }
+
+    /// `SAVEPOINT cockroach_restart`, in the same write as the first statement after BEGIN. It is set only between cycles:
+    /// a client that sends BEGIN and statements in one batch is restarted whole instead.
+    fn savepoint_before(&mut self, tag: u8, classes: Classes) -> Option<Vec<u8>> {
+        let adds = self.policy.mode == Mode::Transparent && self.dialect == Dialect::Cockroach;
+        if !adds || self.status == Status::Failed || classes.may_end() || tag == tag::SYNC {
+            return None;
+        }
+        let mut savepoint = Vec::new();
+        encode::query(&mut savepoint, commit::SAVEPOINT);
+        self.unit.savepoint = Savepoint::Before(self.unit.opening);
+        self.outstanding.push(tag::QUERY, Owner::Control(Control::Savepoint));
+        Some(savepoint)
+    }
+
+    /// What a request does to the transaction. In autocommit, whatever runs a statement ends it as well.
+    fn effect(&self, tag: u8, classes: Classes) -> Effect {
+        let runs = matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL);
+        let defines = self.dialect == Dialect::Cockroach && classes.has(Class::Definition);
+        let alone = !self.unit.explicit;
+        match tag {
+            _ if runs && self.unit.explicit && classes.is(Class::Commit) => Effect::Commits,
+            _ if runs && (classes.may_end() || defines) => Effect::MayEnd,
+            tag::QUERY | tag::FUNCTION_CALL | tag::SYNC if alone => Effect::MayEnd,
+            tag::EXECUTE if alone && self.dialect == Dialect::Cockroach => Effect::MayEnd,
+            _ if runs && classes.has(Class::RollbackTo) => Effect::Revives,
+            _ => Effect::None,
+        }
+    }
+
+    /// Notes where in a cycle the client is, and whether the cycle that it has ended may end the transaction.
+    fn cycle_position(&mut self, tag: u8, effect: Effect) {
+        self.unit.cycle_ends |= effect.ends();
+        self.unit.at_cycle_start = matches!(tag, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL);
+        if self.unit.at_cycle_start && std::mem::take(&mut self.unit.cycle_ends) {
+            self.state = State::Committing;
+        }
+    }
+
+    /// The classes of what a request runs or names.
+    fn classes(&mut self, tag: u8, body: &[u8]) -> Classes {
+        let unclear = || Class::Unclear.into();
+        match tag {
+            tag::QUERY => frontend::query(body).map_or_else(unclear, Classes::of),
+            tag::PARSE => {
+                let parse = Parse::view(body);
+                let classes = parse.map_or_else(unclear, |parse| Classes::of(parse.sql));
+                self.prepared.parse(parse.map_or(&[][..], |parse| parse.statement), classes);
+                only_named(classes)
+            }
+            tag::BIND => {
+                let bound = Bind::view(body).map(|bind| self.prepared.bind(bind.portal, bind.statement));
+                only_named(bound.unwrap_or_else(unclear))
+            }
+            tag::EXECUTE => {
+                frontend::execute(body).map_or_else(unclear, |portal| self.prepared.execute(portal))
+            }
+            tag::FUNCTION_CALL => Class::Data.into(),
+            _ => Classes::default(),
+        }
+    }
+}
+
+/// Whether a message belongs to the data of a COPY.
+const fn is_copy(tag: u8) -> bool {
+    matches!(tag, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL)
+}
+
+/// What a statement does it does when it is executed; only a client's own retry protocol, and what cannot be read, must be
+/// known from where it is named.
+fn only_named(classes: Classes) -> Classes {
+    if classes.has(Class::RestartSavepoint) || classes.has(Class::Unclear) {
+        classes
+    } else {
+        Classes::default()
+    }
+}

@@ -1,0 +1,326 @@
+//! A conflict and what follows: drain, pause, send the journal again, catch up.
+
+use std::time::Duration;
+
+use super::answers::Scan;
+use super::commit;
+use super::engine::{Engine, Output};
+use super::event::{Event, Phase};
+use super::journal::{Effect, Entry};
+use super::outstanding::{Control, Owner};
+use super::policy::Dialect;
+use super::reason::Reason;
+use super::requests::Step;
+use super::state::State;
+use super::statement::names_session_advisory_lock;
+use super::unit::{Release, Savepoint};
+use crate::wire::backend::Status;
+use crate::wire::frontend::{self, tag};
+use crate::wire::{HEADER_BYTES, SqlState, encode};
+
+impl Engine {
+    /// Whether the transaction must be run again after this error.
+    pub(super) fn is_conflict(&self, sqlstate: SqlState) -> bool {
+        let deadlock = self.dialect == Dialect::Postgres && self.policy.retry_deadlocks;
+        sqlstate == SqlState::SERIALIZATION_FAILURE || (deadlock && sqlstate == SqlState::DEADLOCK_DETECTED)
+    }
+
+    /// Counts a conflict.
+    pub(super) fn note_conflict(
+        &mut self,
+        now: Duration,
+        sqlstate: SqlState,
+        phase: Phase,
+        out: &mut impl Output,
+    ) {
+        self.unit.conflicts += 1;
+        self.unit.first_conflict.get_or_insert(now);
+        out.report(Event::Conflict { sqlstate, phase });
+    }
+
+    /// The answer to request `number` of the journal is a conflict.
+    pub(super) fn conflict(
+        &mut self,
+        now: Duration,
+        number: usize,
+        sqlstate: SqlState,
+        scan: &mut Scan<'_>,
+        out: &mut impl Output,
+    ) {
+        let replaying = matches!(self.state, State::Replaying { .. } | State::BackingOff { .. });
+        let commits = self.journal.entry(number).is_some_and(|e| e.effect == Effect::Commits);
+        let phase = match () {
+            () if commits => Phase::Commit,
+            () if replaying => Phase::Replay,
+            () => Phase::Statement,
+        };
+        self.note_conflict(now, sqlstate, phase, out);
+        self.replay_ended(now, out);
+        self.keep_original(scan.body());
+        let refusal = self.refusal(number);
+        match refusal {
+            Some(reason) if replaying => {
+                self.state = State::GivingUp { reason, drained: false };
+                self.drop_conflict(number, scan, out);
+            }
+            Some(reason) => self.surface_now(reason, scan, out),
+            None => {
+                self.state = State::Draining;
+                self.drop_conflict(number, scan, out);
+            }
+        }
+    }
+
+    /// Keeps the first conflict of the transaction, to be surfaced if it cannot be hidden.
+    pub(super) fn keep_original(&mut self, body: &[u8]) {
+        if self.unit.original.is_empty() {
+            self.unit.original = body.into();
+        }
+    }
+
+    /// Keeps the conflict from the client, and notes how much of the answer it had been shown before.
+    fn drop_conflict(&mut self, number: usize, scan: &mut Scan<'_>, out: &mut impl Output) {
+        let digest = self.reading.digest.so_far(scan.before());
+        scan.leave_out();
+        scan.skip(out);
+        if let Some(entry) = self.journal.entry_mut(number)
+            && !entry.delivered.complete
+            && self.reading.frames >= entry.delivered.frames
+        {
+            entry.delivered.frames = self.reading.frames;
+            entry.delivered.rows = self.reading.rows;
+            entry.delivered.digest = digest;
+        }
+        self.reading.frames = 0;
+        self.reading.rows = 0;
+        self.reading.digest.reset();
+        self.unit.release = Release::None;
+        self.outstanding.fail(|_| {});
+        self.end_cycle(out);
+    }
+
+    /// Sends a Sync if the server would otherwise wait for one.
+    pub(super) fn end_cycle(&mut self, out: &mut impl Output) {
+        let mut bytes = Vec::new();
+        if self.outstanding.is_copying() {
+            encode::copy_fail(&mut bytes, "the transaction is not run again");
+            out.backend(&bytes);
+            self.outstanding.push(tag::COPY_FAIL, Owner::Control(Control::Sync));
+        }
+        if !self.outstanding.ends_cycle() {
+            bytes.clear();
+            encode::sync(&mut bytes);
+            out.backend(&bytes);
+            self.outstanding.push(tag::SYNC, Owner::Control(Control::Sync));
+        }
+    }
+
+    /// Why the conflict at request `number` may not be hidden; `None` if it may.
+    fn refusal(&self, number: usize) -> Option<Reason> {
+        let shown = |e: &Entry, partly: u64| e.effect.ends() && (e.delivered.complete || partly > 0);
+        let entries = self.journal.entries_from(0);
+        let revived = entries.iter().skip(number).position(|e| e.effect == Effect::Revives);
+        let ends_behind = |from: usize| entries.iter().skip(number + from).any(|e| e.effect.ends());
+        if self.policy.mode != super::Mode::Transparent {
+            return Some(Reason::Mode);
+        }
+        if entries[..number.min(entries.len())].iter().any(|e| shown(e, 0)) {
+            return Some(Reason::CommittedInside);
+        }
+        if entries.get(number).is_some_and(|e| shown(e, self.reading.frames.max(e.delivered.frames))) {
+            return Some(Reason::PartlyDelivered);
+        }
+        if revived.is_some_and(ends_behind) {
+            return Some(Reason::PipelinedPastEnd);
+        }
+        if names_session_advisory_lock(self.journal.all()) {
+            return Some(Reason::AdvisoryLock);
+        }
+        if self.unit.explicit { None } else { self.unit.autocommit_obstacle(self.dialect) }
+    }
+
+    /// Every request is answered: what was waiting for that goes on. `ready` tells whether a ReadyForQuery was the last answer.
+    pub(super) fn settle(&mut self, now: Duration, ready: bool, out: &mut impl Output) {
+        match self.state {
+            State::Idle => {}
+            State::Open | State::Committing | State::Passthrough(_)
+                if ready && self.status == Status::Idle =>
+            {
+                self.end_unit(now, out);
+            }
+            State::Committing if ready => self.state = State::Open,
+            State::Open | State::Committing | State::Passthrough(_) => {}
+            State::Draining => self.back_off(now, out),
+            State::BackingOff { until } if now >= until => self.replay(now, out),
+            State::BackingOff { .. } => {}
+            State::Replaying { .. } => self.go_on(now, ready, out),
+            State::GivingUp { reason, drained } => self.go_on_giving_up(now, reason, drained, out),
+        }
+    }
+
+    /// The failed attempt is drained: pauses, unless a limit is passed.
+    fn back_off(&mut self, now: Duration, out: &mut impl Output) {
+        if self.unit.cancelled {
+            return self.give_up(now, Reason::Cancelled, out);
+        }
+        let attempt = self.unit.attempts + 1;
+        let pause = self.backoff.pause(&self.policy, self.dialect, attempt);
+        if attempt > self.policy.max_attempts {
+            return self.give_up(now, Reason::AttemptsExhausted, out);
+        }
+        if now + pause > self.unit.started + self.policy.timeout {
+            return self.give_up(now, Reason::RetryTimeout, out);
+        }
+        self.unit.attempts = attempt;
+        self.state = State::BackingOff { until: now + pause };
+        let bytes = self.journal.bytes_len();
+        out.report(Event::ReplayStarted { attempt, backoff: pause, journal_bytes: bytes });
+        self.reopen(out);
+        if self.outstanding.is_empty() && pause.is_zero() {
+            self.replay(now, out);
+        }
+    }
+
+    /// Ends the failed transaction and opens it again with the client's own BEGIN, before the pause: no lock is held while
+    /// Reprise waits, and the rest of the journal can go in one write. It must not go together with the BEGIN: if that failed,
+    /// the rest would run outside a transaction.
+    ///
+    /// With a savepoint to go back to nothing is sent: the transaction keeps its locks and its place in the line.
+    fn reopen(&mut self, out: &mut impl Output) {
+        if self.restarts_at_savepoint() {
+            return;
+        }
+        let mut bytes = Vec::new();
+        if self.status != Status::Idle {
+            encode::query(&mut bytes, commit::ROLLBACK);
+            self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
+        }
+        if matches!(self.unit.savepoint, Savepoint::Before(_)) {
+            self.unit.savepoint = Savepoint::Again;
+        }
+        for number in 0..self.unit.opening {
+            self.write_request(number, &mut bytes);
+        }
+        out.backend(&bytes);
+    }
+
+    fn restarts_at_savepoint(&self) -> bool {
+        matches!(self.unit.savepoint, Savepoint::Before(_)) && self.status != Status::Idle
+    }
+
+    /// The pause is over: the journal goes out.
+    pub(super) fn replay(&mut self, now: Duration, out: &mut impl Output) {
+        let mut bytes = Vec::new();
+        let first = self.unit.opening;
+        match self.unit.savepoint {
+            Savepoint::Before(_) => {
+                encode::query(&mut bytes, commit::RESTART);
+                self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
+            }
+            Savepoint::Again => {
+                encode::query(&mut bytes, commit::SAVEPOINT);
+                self.outstanding.push(tag::QUERY, Owner::Control(Control::Savepoint));
+                self.unit.savepoint = Savepoint::Before(first);
+            }
+            Savepoint::None | Savepoint::Unusable => {}
+        }
+        let sent = self.write_requests(first, &mut bytes);
+        out.backend(&bytes);
+        self.state = State::Replaying { sent, since: now };
+        if self.outstanding.is_empty() {
+            self.go_on(now, false, out);
+        }
+    }
+
+    /// Everything sent so far is verified: what waited for that goes out, or the client has caught up.
+    fn go_on(&mut self, now: Duration, ready: bool, out: &mut impl Output) {
+        let State::Replaying { sent, since } = self.state else { return };
+        if self.unit.cancelled {
+            return self.give_up(now, Reason::Cancelled, out);
+        }
+        if sent < self.journal.len() {
+            if ready && self.unit.explicit && self.status == Status::Idle {
+                return self.in_doubt(now, out);
+            }
+            let mut bytes = Vec::new();
+            let sent = self.write_requests(sent, &mut bytes);
+            out.backend(&bytes);
+            self.state = State::Replaying { sent, since };
+            return;
+        }
+        self.replay_ended(now, out);
+        self.deliver_settings(out);
+        let ended = self.unit.at_cycle_start && self.journal.entries_from(0).iter().any(|e| e.effect.ends());
+        self.state = if ended { State::Committing } else { State::Open };
+        if ready {
+            self.settle(now, true, out);
+        }
+    }
+
+    /// Reports the end of a replay, if one is under way.
+    pub(super) fn replay_ended(&mut self, now: Duration, out: &mut impl Output) {
+        if let State::Replaying { since, .. } = self.state {
+            out.report(Event::ReplayEnded { elapsed: now.saturating_sub(since) });
+        }
+    }
+
+    /// Settings that changed while the client waited: it gets the last value of each.
+    pub(super) fn deliver_settings(&mut self, out: &mut impl Output) {
+        for setting in std::mem::take(&mut self.settings) {
+            out.frontend(&setting.frame);
+        }
+    }
+
+    /// Writes the requests from `first` on, up to one that must wait for the verification of those before it. Returns the
+    /// number of the first one that is not written.
+    fn write_requests(&mut self, first: usize, bytes: &mut Vec<u8>) -> usize {
+        let shown_before = |numbers: &[Entry]| numbers.iter().any(|e| e.delivered.frames > 0);
+        let entries = self.journal.entries_from(first);
+        let waits =
+            |&(at, entry): &(usize, &Entry)| at > 0 && entry.effect.ends() && shown_before(&entries[..at]);
+        let end = first + entries.iter().enumerate().find(waits).map_or(entries.len(), |(at, _)| at);
+        for number in first..end {
+            self.write_request(number, bytes);
+        }
+        if !self.outstanding.ends_cycle() {
+            encode::flush(bytes);
+        }
+        end
+    }
+
+    /// Writes one request as the client sent it, with what makes it repeatable.
+    fn write_request(&mut self, number: usize, bytes: &mut Vec<u8>) {
+        let Some(&entry) = self.journal.entry(number) else { return };
+        let frame = self.journal.frames(number..number + 1);
+        if entry.tag == tag::COPY_DATA {
+            bytes.extend_from_slice(frame);
+            self.outstanding.push(tag::COPY_DONE, Owner::Journalled(number));
+            return;
+        }
+        let named = |parse: &frontend::Parse<'_>| entry.parsed && !parse.statement.is_empty();
+        if entry.tag == tag::PARSE
+            && let Some(parse) = frontend::Parse::view(&frame[HEADER_BYTES..]).filter(named)
+        {
+            encode::close_statement(bytes, parse.statement);
+            self.outstanding.push(tag::CLOSE, Owner::Control(Control::CloseStatement));
+        }
+        let step = match entry.effect {
+            Effect::Commits => self.commit_request(entry.tag),
+            _ => Step::Forward,
+        };
+        let frame = self.journal.frames(number..number + 1);
+        match step {
+            Step::Instead(other) => bytes.extend(other),
+            Step::After(added) => {
+                bytes.extend(added);
+                bytes.extend_from_slice(frame);
+            }
+            Step::Forward | Step::Drop => bytes.extend_from_slice(frame),
+        }
+        if !self.outstanding.push(entry.tag, Owner::Journalled(number))
+            && let Some(entry) = self.journal.entry_mut(number)
+        {
+            entry.delivered.complete = true;
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! What a SQL text does to the transaction around it, told from its keywords alone.
+//!
+//! This is no parser: the server's status byte says what happened. The text is read only for what must be
+//! known before it is sent: whether it may end the transaction, and whether it changes what no rollback restores.
+
+/// What one statement is, as far as a replay cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(super) enum Class {
+    /// Reads or writes rows: SELECT, INSERT, UPDATE, DELETE and the like.
+    Data = 1,
+    /// Anything that none of the other classes names, harmless inside a transaction block.
+    Utility = 1 << 1,
+    /// Changes the schema. CockroachDB may commit the open transaction before it runs one.
+    Definition = 1 << 2,
+    /// BEGIN, START TRANSACTION.
+    Begin = 1 << 3,
+    /// COMMIT, END.
+    Commit = 1 << 4,
+    /// ROLLBACK, ABORT.
+    Rollback = 1 << 5,
+    /// COMMIT or ROLLBACK with AND CHAIN.
+    Chain = 1 << 6,
+    /// PREPARE TRANSACTION, COMMIT PREPARED, ROLLBACK PREPARED.
+    TwoPhase = 1 << 7,
+    /// SAVEPOINT, RELEASE or ROLLBACK TO a name that begins with `cockroach_restart`.
+    RestartSavepoint = 1 << 8,
+    /// SET, RESET: undone by a rollback on PostgreSQL, not on CockroachDB.
+    Setting = 1 << 9,
+    /// PREPARE, DEALLOCATE, DISCARD, LOAD: never undone.
+    SessionState = 1 << 10,
+    /// ROLLBACK TO an ordinary savepoint.
+    RollbackTo = 1 << 12,
+    /// Cannot be told: an unusual quoting, or a text that is cut.
+    Unclear = 1 << 11,
+}
+
+/// The classes that occur in a text of one or more statements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Classes(u16);
+
+impl From<Class> for Classes {
+    fn from(class: Class) -> Self {
+        Self(class as u16)
+    }
+}
+
+impl Classes {
+    /// The classes that end a transaction, or may do so where they stand.
+    const ENDING: u16 = Class::Commit as u16
+        | Class::Rollback as u16
+        | Class::Chain as u16
+        | Class::TwoPhase as u16
+        | Class::Unclear as u16;
+
+    /// Reads a text. Empty for a text without any statement.
+    pub(super) fn of(sql: &[u8]) -> Self {
+        let Some(semicolon) = memchr::memchr(b';', sql) else { return Self::of_statement(sql) };
+        if sql[semicolon + 1..].iter().all(u8::is_ascii_whitespace) && !sql[..semicolon].contains(&b'$') {
+            return Self::of_statement(&sql[..semicolon]);
+        }
+        Lexer(sql).statements().fold(Self::default(), Self::union)
+    }
+
+    fn of_statement(sql: &[u8]) -> Self {
+        let mut words = Lexer(sql);
+        words.next_word().map_or_else(Self::default, |first| classify(first, words).into())
+    }
+
+    /// Whether `class` occurs.
+    pub(super) const fn has(self, class: Class) -> bool {
+        self.0 & class as u16 != 0
+    }
+
+    /// Whether `class` is all that occurs.
+    pub(super) const fn is(self, class: Class) -> bool {
+        self.0 == class as u16
+    }
+
+    /// Whether the text may end the transaction block that it is sent in.
+    pub(super) const fn may_end(self) -> bool {
+        self.0 & Self::ENDING != 0
+    }
+
+    /// Whether the text only reads or writes rows.
+    pub(super) const fn only_data(self) -> bool {
+        self.is(Class::Data) || self.0 == 0
+    }
+
+    /// The classes of both.
+    pub(super) const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Classifies one statement by its first word and, where that is not enough, by those behind it.
+fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
+    let is = |word: &str| first.eq_ignore_ascii_case(word.as_bytes());
+    let any = |words: &[&str]| words.iter().any(|w| is(w));
+    match first[0].to_ascii_uppercase() {
+        b'S' if is("SELECT") => Class::Data,
+        b'I' if is("INSERT") => Class::Data,
+        b'U' if any(&["UPDATE", "UPSERT"]) => Class::Data,
+        b'D' if is("DELETE") => Class::Data,
+        b'W' if is("WITH") => Class::Data,
+        b'V' if is("VALUES") => Class::Data,
+        b'M' if is("MERGE") => Class::Data,
+        b'T' if is("TABLE") => Class::Data,
+        b'B' if is("BEGIN") => Class::Begin,
+        b'S' if is("START") => rest.begins_with(&["TRANSACTION"], Class::Begin),
+        b'C' if is("COMMIT") => ending(Class::Commit, rest),
+        b'E' if is("END") => ending(Class::Commit, rest),
+        b'R' if is("ROLLBACK") => ending(Class::Rollback, rest),
+        b'A' if is("ABORT") => ending(Class::Rollback, rest),
+        b'P' if is("PREPARE") => match rest.begins_with(&["TRANSACTION"], Class::TwoPhase) {
+            Class::TwoPhase => Class::TwoPhase,
+            _ => Class::SessionState,
+        },
+        b'S' if is("SAVEPOINT") => savepoint(rest.next_word()),
+        b'R' if is("RELEASE") => savepoint(rest.next_word_but(&["SAVEPOINT"])),
+        b'S' if is("SET") => setting(rest.next_word()),
+        b'R' if is("RESET") => Class::Setting,
+        b'D' if any(&["DEALLOCATE", "DISCARD"]) => Class::SessionState,
+        b'L' if is("LOAD") => Class::SessionState,
+        b'S' if is("SHOW") => Class::Utility,
+        b'D' if is("DECLARE") => Class::Utility,
+        b'F' if is("FETCH") => Class::Utility,
+        b'M' if is("MOVE") => Class::Utility,
+        b'C' if any(&["CLOSE", "COPY"]) => Class::Utility,
+        b'L' if any(&["LOCK", "LISTEN"]) => Class::Utility,
+        b'N' if is("NOTIFY") => Class::Utility,
+        b'U' if is("UNLISTEN") => Class::Utility,
+        b'E' if is("EXPLAIN") => Class::Utility,
+        b'(' => Class::Data,
+        _ => Class::Definition,
+    }
+}
+
+/// COMMIT, END, ROLLBACK or ABORT, by what follows.
+fn ending(plain: Class, mut rest: Lexer<'_>) -> Class {
+    let mut word = rest.next_word_but(&["WORK", "TRANSACTION"]);
+    let is = |word: Option<&[u8]>, name: &str| word.is_some_and(|w| w.eq_ignore_ascii_case(name.as_bytes()));
+    if is(word, "TO") {
+        return match savepoint(rest.next_word_but(&["SAVEPOINT"])) {
+            Class::Utility => Class::RollbackTo,
+            restart => restart,
+        };
+    }
+    if is(word, "PREPARED") {
+        return Class::TwoPhase;
+    }
+    if is(word, "AND") {
+        word = rest.next_word();
+        if is(word, "CHAIN") {
+            return Class::Chain;
+        }
+        return if is(word, "NO") { plain } else { Class::Unclear };
+    }
+    if word.is_none() { plain } else { Class::Unclear }
+}
+
+/// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name: CockroachDB compares the prefix after folding,
+/// so a quoted name in capitals is an ordinary one.
+fn savepoint(name: Option<&[u8]>) -> Class {
+    const RESTART: &[u8] = b"cockroach_restart";
+    let restart = name.is_some_and(|name| match name.strip_prefix(b"\"") {
+        Some(quoted) => quoted.starts_with(RESTART),
+        None => name.get(..RESTART.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(RESTART)),
+    });
+    if restart { Class::RestartSavepoint } else { Class::Utility }
+}
+
+/// SET, by what follows: SET LOCAL, SET TRANSACTION and SET CONSTRAINTS end with the transaction.
+fn setting(word: Option<&[u8]>) -> Class {
+    let ends_with_transaction = |word: &[u8]| {
+        ["LOCAL", "TRANSACTION", "CONSTRAINTS"].iter().any(|w| word.eq_ignore_ascii_case(w.as_bytes()))
+    };
+    if word.is_some_and(ends_with_transaction) { Class::Utility } else { Class::Setting }
+}
+
+/// Reads words and skips over what is none: white space, comments, quoted strings.
+#[derive(Clone, Copy)]
+struct Lexer<'a>(&'a [u8]);
+
+/// One lexical element, as coarse as is needed here.
+enum Token<'a> {
+    Word(&'a [u8]),
+    Quoted(&'a [u8]),
+    Semicolon,
+    Other,
+    /// A string with a backslash before a quote (its end depends on a setting), or without an end.
+    Unclear,
+}
+
+impl<'a> Lexer<'a> {
+    fn next_word(&mut self) -> Option<&'a [u8]> {
+        match self.next_token()? {
+            Token::Word(word) | Token::Quoted(word) => Some(word),
+            Token::Other => Some(b"("),
+            Token::Semicolon => self.next_word(),
+            Token::Unclear => Some(b"?"),
+        }
+    }
+
+    /// The next word that is not one of `noise`.
+    fn next_word_but(&mut self, noise: &[&str]) -> Option<&'a [u8]> {
+        let word = self.next_word()?;
+        if noise.iter().any(|n| word.eq_ignore_ascii_case(n.as_bytes())) {
+            self.next_word()
+        } else {
+            Some(word)
+        }
+    }
+
+    /// `class` if the next word is one of `words`.
+    fn begins_with(&mut self, words: &[&str], class: Class) -> Class {
+        let found =
+            self.next_word().is_some_and(|w| words.iter().any(|n| w.eq_ignore_ascii_case(n.as_bytes())));
+        if found { class } else { Class::Unclear }
+    }
+
+    /// The class of each statement of the text.
+    fn statements(mut self) -> impl Iterator<Item = Classes> {
+        std::iter::from_fn(move || {
+            loop {
+                let start = self;
+                match self.next_token()? {
+                    Token::Semicolon => {}
+                    Token::Unclear => {
+                        self.0 = &[];
+                        return Some(Class::Unclear.into());
+                    }
+                    first => {
+                        let mut length = start.0.len() - self.0.len();
+                        let mut last = first;
+                        loop {
+                            if matches!(last, Token::Unclear) {
+                                self.0 = &[];
+                                return Some(Class::Unclear.into());
+                            }
+                            match self.next_token() {
+                                None | Some(Token::Semicolon) => break,
+                                Some(token) => last = token,
+                            }
+                            length = start.0.len() - self.0.len();
+                        }
+                        return Some(Classes::of_statement(&start.0[..length]));
+                    }
+                }
+            }
+        })
+    }
+
+    fn next_token(&mut self) -> Option<Token<'a>> {
+        self.skip_blanks_and_comments();
+        let text = self.0;
+        let (length, token): (usize, fn(&'a [u8]) -> Token<'a>) = match *text.first()? {
+            b';' => (1, |_| Token::Semicolon),
+            b'\'' => return Some(self.string(0, false)),
+            b'e' | b'E' if text.get(1) == Some(&b'\'') => return Some(self.string(1, true)),
+            b'"' => return Some(self.quoted()),
+            b'$' => return Some(self.dollar_quoted()),
+            first if is_word_start(first) => {
+                (text.iter().position(|b| !is_word(*b)).unwrap_or(text.len()), Token::Word)
+            }
+            first if first.is_ascii_digit() => {
+                (text.iter().position(|b| !is_word(*b)).unwrap_or(text.len()), |_| Token::Other)
+            }
+            _ => (1, |_| Token::Other),
+        };
+        self.0 = &text[length..];
+        Some(token(&text[..length]))
+    }
+
+    fn skip_blanks_and_comments(&mut self) {
+        loop {
+            let text = self.0;
+            let blanks = text.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(text.len());
+            self.0 = &text[blanks..];
+            if self.0.starts_with(b"--") {
+                self.0 = memchr::memchr(b'\n', self.0).map_or(&[][..], |end| &self.0[end + 1..]);
+            } else if self.0.starts_with(b"/*") {
+                self.skip_block_comment();
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Block comments nest.
+    fn skip_block_comment(&mut self) {
+        let mut depth = 0usize;
+        let mut at = 0;
+        while at < self.0.len() {
+            match self.0.get(at..at + 2) {
+                Some(b"/*") => (depth, at) = (depth + 1, at + 2),
+                Some(b"*/") => (depth, at) = (depth - 1, at + 2),
+                _ => at += 1,
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+        self.0 = &self.0[at..];
+    }
+
+    /// A string in single quotes that begins at `start`; a doubled quote stands for itself.
+    fn string(&mut self, start: usize, escapes: bool) -> Token<'a> {
+        let mut at = start + 1;
+        while let Some(found) = memchr::memchr2(b'\'', b'\\', &self.0[at..]) {
+            at += found;
+            match (self.0[at], self.0.get(at + 1)) {
+                (b'\\', _) if escapes => at += 2,
+                (b'\\', Some(b'\'')) => break,
+                (b'\\', _) => at += 1,
+                (_, Some(b'\'')) => at += 2,
+                _ => {
+                    self.0 = &self.0[at + 1..];
+                    return Token::Other;
+                }
+            }
+            if at > self.0.len() {
+                break;
+            }
+        }
+        self.0 = &[];
+        Token::Unclear
+    }
+
+    /// An identifier in double quotes: the token keeps the opening quote as a mark.
+    fn quoted(&mut self) -> Token<'a> {
+        let text = self.0;
+        let mut at = 1;
+        while let Some(found) = memchr::memchr(b'"', &text[at..]) {
+            at += found;
+            if text.get(at + 1) != Some(&b'"') {
+                self.0 = &text[at + 1..];
+                return Token::Quoted(&text[..at]);
+            }
+            at += 2;
+        }
+        self.0 = &[];
+        Token::Unclear
+    }
+
+    /// A string in dollar quotes, or a parameter such as `$1`.
+    fn dollar_quoted(&mut self) -> Token<'a> {
+        let text = self.0;
+        let tag_end = text[1..].iter().position(|b| !is_word(*b) || *b == b'$').map_or(text.len(), |n| n + 1);
+        if text.get(tag_end) != Some(&b'$') || text.get(1).is_some_and(u8::is_ascii_digit) {
+            self.0 = &text[tag_end.max(1)..];
+            return Token::Other;
+        }
+        let (tag, body) = text.split_at(tag_end + 1);
+        match memchr::memmem::find(body, tag) {
+            Some(end) => {
+                self.0 = &body[end + tag.len()..];
+                Token::Other
+            }
+            None => {
+                self.0 = &[];
+                Token::Unclear
+            }
+        }
+    }
+}
+
+/// Letters, underscore and every byte of a multi-byte character begin an identifier.
+const fn is_word_start(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+const fn is_word(byte: u8) -> bool {
+    is_word_start(byte) || byte.is_ascii_digit() || byte == b'$'
+}
+
+/// Whether a text names one of the session-level advisory lock functions, whose locks no rollback frees.
+pub(super) fn names_session_advisory_lock(text: &[u8]) -> bool {
+    const FUNCTIONS: [&[u8]; 4] =
+        [b"pg_advisory_lock", b"pg_try_advisory_lock", b"pg_advisory_unlock", b"pg_advisory_lock_shared"];
+    let starts = memchr::memchr2_iter(b'p', b'P', text);
+    starts.into_iter().any(|at| {
+        FUNCTIONS.iter().any(|f| text[at..].get(..f.len()).is_some_and(|name| name.eq_ignore_ascii_case(f)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn expect(sql: &str, class: Class) {
+        assert_eq!(Classes::of(sql.as_bytes()), class.into(), "{sql}");
+    }
+
+    #[test]
+    fn transaction_control_is_told_from_its_words() {
+        for sql in [
+            "BEGIN",
+            "begin;",
+            " /* a /* b */ */ BEGIN ISOLATION LEVEL SERIALIZABLE",
+            "START TRANSACTION READ ONLY",
+        ] {
+            expect(sql, Class::Begin);
+        }
+        for sql in
+            ["COMMIT", "commit work", "END", "END TRANSACTION;", "-- bye\nCOMMIT", "COMMIT AND NO CHAIN"]
+        {
+            expect(sql, Class::Commit);
+        }
+        for sql in ["ROLLBACK", "ABORT", "rollback transaction ;"] {
+            expect(sql, Class::Rollback);
+        }
+        expect("COMMIT AND CHAIN", Class::Chain);
+        expect("ROLLBACK WORK AND CHAIN", Class::Chain);
+        for sql in ["PREPARE TRANSACTION 'x'", "COMMIT PREPARED 'x'", "ROLLBACK PREPARED 'x'"] {
+            expect(sql, Class::TwoPhase);
+        }
+        expect("ROLLBACK TO SAVEPOINT a", Class::RollbackTo);
+        expect("RELEASE a", Class::Utility);
+    }
+
+    #[test]
+    fn the_restart_savepoint_is_folded_as_cockroachdb_folds_it() {
+        for sql in [
+            "SAVEPOINT cockroach_restart",
+            "RELEASE SAVEPOINT Cockroach_Restart",
+            "ROLLBACK TO cockroach_restart_2",
+            "ROLLBACK TRANSACTION TO SAVEPOINT \"cockroach_restart\"",
+        ] {
+            expect(sql, Class::RestartSavepoint);
+        }
+        expect("SAVEPOINT \"COCKROACH_RESTART\"", Class::Utility);
+        expect("SAVEPOINT cockroach", Class::Utility);
+    }
+
+    #[test]
+    fn session_state_is_recognised() {
+        for sql in ["SET search_path = a", "RESET ALL", "SET SESSION x = 1", "SET TIME ZONE 'UTC'"] {
+            expect(sql, Class::Setting);
+        }
+        for sql in ["SET LOCAL x = 1", "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL DEFERRED"] {
+            expect(sql, Class::Utility);
+        }
+        for sql in ["PREPARE q AS SELECT 1", "DEALLOCATE ALL", "DISCARD ALL"] {
+            expect(sql, Class::SessionState);
+        }
+        assert!(names_session_advisory_lock(b"SELECT PG_Advisory_Lock(1)"));
+        assert!(names_session_advisory_lock(b"SELECT pg_try_advisory_lock(1)"));
+        assert!(!names_session_advisory_lock(b"SELECT pg_advisory_xact_lock(1)"));
+    }
+
+    #[test]
+    fn control_in_strings_comments_and_quotes_is_none() {
+        for sql in [
+            "SELECT 'a; COMMIT; b'",
+            "SELECT $q$; COMMIT; $q$;",
+            "SELECT 1 /* ; COMMIT; */",
+            "SELECT \"; COMMIT\"",
+            "SELECT E'\\'; COMMIT; '",
+            "SELECT 'it''s; COMMIT'",
+            "SELECT 1 -- ; COMMIT",
+            "UPDATE t SET a = $1; SELECT $2",
+        ] {
+            expect(sql, Class::Data);
+        }
+        expect("SELECT 'a\\'; COMMIT; b", Class::Unclear);
+    }
+
+    #[test]
+    fn several_statements_give_the_union_of_their_classes() {
+        let classes = Classes::of(b"UPDATE t SET a = 'x;y'; COMMIT; BEGIN");
+        assert!(classes.has(Class::Data) && classes.has(Class::Commit) && classes.has(Class::Begin));
+        assert!(classes.may_end() && !classes.is(Class::Commit));
+        assert!(Classes::of(b"SELECT 1; SELECT 2;").only_data());
+        assert!(Classes::of(b"BEGIN; SAVEPOINT cockroach_restart").has(Class::RestartSavepoint));
+        assert_eq!(Classes::of(b" ;; "), Classes::default());
+        assert_eq!(Classes::of(b""), Classes::default());
+    }
+
+    #[test]
+    fn everything_unknown_counts_as_a_definition() {
+        for sql in ["CREATE TABLE t (a INT)", "CALL p()", "DO $$ BEGIN END $$", "VACUUM", "EXECUTE q(1)"] {
+            expect(sql, Class::Definition);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! A conflict that cannot be hidden: the client gets the original error, on a session in the status that it expects.
+
+use std::time::Duration;
+
+use super::answers::Scan;
+use super::commit;
+use super::engine::{Engine, Output};
+use super::event::{Outcome, Phase};
+use super::explain::{self, Difference};
+use super::outstanding::{Control, Owner};
+use super::reason::Reason;
+use super::state::State;
+use super::unit::Release;
+use crate::wire::backend::{ErrorFields, Status, tag};
+use crate::wire::{SqlState, encode, frontend};
+
+/// Fails in every transaction, so that the session is in a failed transaction as the client is told, with none of the
+/// client's savepoints left to go back to: a replay that differed must not be revived.
+const FAIL: &str = "ROLLBACK TO SAVEPOINT reprise_surfaced";
+
+impl Engine {
+    /// The conflict at hand goes to the client as it comes, with DETAIL and HINT: the server is in the very status that the
+    /// client expects.
+    pub(super) fn surface_now(&mut self, reason: Reason, scan: &mut Scan<'_>, out: &mut impl Output) {
+        let outcome = Outcome::Surfaced(reason);
+        // In observe mode the wire stays as it is.
+        if reason != Reason::Mode {
+            let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
+            scan.skip(out);
+            out.frontend(&annotated);
+        }
+        scan.leave_out();
+        if self.unit.release == Release::Sent {
+            self.unit.release = Release::Failed;
+        }
+        self.outstanding.fail(|_| {});
+        self.pass_through(reason, out);
+        self.unit.outcome = Some(outcome);
+    }
+
+    /// A conflict in a transaction that cannot be replayed.
+    pub(super) fn relay_error(
+        &mut self,
+        now: Duration,
+        fields: ErrorFields<'_>,
+        scan: &mut Scan<'_>,
+        out: &mut impl Output,
+    ) {
+        let State::Passthrough(reason) = self.state else { return };
+        if let Some(sqlstate) = fields.sqlstate().filter(|s| self.is_conflict(*s)) {
+            self.note_conflict(now, sqlstate, Phase::Statement, out);
+            self.unit.outcome = Some(Outcome::Surfaced(reason));
+            if reason != Reason::Mode {
+                let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
+                scan.skip(out);
+                out.frontend(&annotated);
+            }
+        }
+    }
+
+    fn annotated(&self, body: &[u8], reason: Reason, elapsed: Duration) -> Vec<u8> {
+        let detail = explain::detail(reason, self.unit.attempts, elapsed, self.difference);
+        let mut error = Vec::new();
+        encode::annotated_error(&mut error, ErrorFields::new(body), &detail, explain::hint(reason));
+        error
+    }
+
+    /// The frame at hand is not what the client has seen in its place.
+    pub(super) fn differ(
+        &mut self,
+        now: Duration,
+        number: usize,
+        frame_tag: u8,
+        scan: &mut Scan<'_>,
+        out: &mut impl Output,
+    ) {
+        self.note_difference(now, number, frame_tag == tag::ERROR_RESPONSE, out);
+        self.drop_answer(now, frame_tag, scan, out);
+        self.end_cycle(out);
+    }
+
+    /// An answer that the client has seen will not come.
+    pub(super) fn give_up_on_difference(&mut self, now: Duration, number: usize, out: &mut impl Output) {
+        self.note_difference(now, number, true, out);
+        self.end_cycle(out);
+    }
+
+    fn note_difference(&mut self, now: Duration, number: usize, failed: bool, out: &mut impl Output) {
+        let (statement, statements) = self.journal.statement_number(number);
+        let rows_before = self.journal.entry(number).map_or(0, |e| e.delivered.rows);
+        let rows_after = self.reading.rows;
+        self.difference = Some(Difference { statement, statements, rows_before, rows_after, failed });
+        self.replay_ended(now, out);
+        let reason = if self.unit.cancelled { Reason::Cancelled } else { Reason::ResultsDiffer };
+        self.state = State::GivingUp { reason, drained: false };
+    }
+
+    /// Nothing is outstanding, and the conflict must be surfaced.
+    pub(super) fn give_up(&mut self, now: Duration, reason: Reason, out: &mut impl Output) {
+        self.replay_ended(now, out);
+        self.state = State::GivingUp { reason, drained: false };
+        if self.outstanding.is_empty() {
+            self.go_on_giving_up(now, reason, false, out);
+        }
+    }
+
+    /// What was outstanding is answered: the session is brought to its status, then the client is told.
+    pub(super) fn go_on_giving_up(
+        &mut self,
+        now: Duration,
+        reason: Reason,
+        drained: bool,
+        out: &mut impl Output,
+    ) {
+        let status = self.surfaced_status();
+        if !drained {
+            self.state = State::GivingUp { reason, drained: true };
+            let mut bytes = Vec::new();
+            let rollback = (self.status != Status::Idle).then_some(commit::ROLLBACK);
+            let fail: &[&str] = if status == Status::Failed { &["BEGIN", FAIL] } else { &[] };
+            for sql in rollback.iter().chain(fail) {
+                encode::query(&mut bytes, sql);
+                self.outstanding.push(frontend::tag::QUERY, Owner::Control(Control::Fail));
+            }
+            out.backend(&bytes);
+            if !self.outstanding.is_empty() {
+                return;
+            }
+        }
+        if self.status != status {
+            return self.lose_session(now, out);
+        }
+        self.surface(now, reason, status, out);
+    }
+
+    /// The status that the client finds the session in: a failed COMMIT, or statement in autocommit, leaves none open.
+    fn surfaced_status(&self) -> Status {
+        let entry = self.journal.entry(self.journal.first_incomplete());
+        let ends = entry.is_none_or(|e| e.effect.ends()) || !self.unit.explicit;
+        if ends { Status::Idle } else { Status::Failed }
+    }
+
+    /// The original error for the request that the client waits for, and the status behind it.
+    fn surface(&mut self, now: Duration, reason: Reason, status: Status, out: &mut impl Output) {
+        let elapsed = now.saturating_sub(self.unit.first_conflict.unwrap_or(now));
+        let original = std::mem::take(&mut self.unit.original);
+        let error = match reason {
+            Reason::Cancelled => {
+                explain::cancelled(&explain::detail(reason, self.unit.attempts, elapsed, self.difference))
+            }
+            _ => self.annotated(&original, reason, elapsed),
+        };
+        self.deliver_settings(out);
+        out.frontend(&error);
+        self.difference = None;
+        self.unit.release = Release::None;
+        let waiting = self.journal.first_incomplete();
+        let cycle_end =
+            self.journal.entries_from(waiting).iter().position(super::journal::Entry::is_cycle_end);
+        let asked_at_once = self.journal.entry(waiting).is_some_and(super::journal::Entry::is_cycle_end);
+        let behind = match cycle_end {
+            Some(_) if asked_at_once => waiting + 1,
+            Some(sync) => waiting + sync + 1,
+            None => self.journal.len(),
+        };
+        if cycle_end.is_some() {
+            let mut ready = Vec::new();
+            encode::ready_for_query(&mut ready, status);
+            out.frontend(&ready);
+        } else {
+            self.discarding = true;
+        }
+        self.send_behind(behind, out);
+        self.pass_through(reason, out);
+        self.unit.outcome = Some(Outcome::Surfaced(reason));
+        if self.outstanding.is_empty() {
+            self.settle(now, cycle_end.is_some(), out);
+        }
+    }
+
+    /// What the client had sent behind the request that failed is executed as the server would, in a failed transaction.
+    fn send_behind(&mut self, first: usize, out: &mut impl Output) {
+        let entries = self.journal.entries_from(first);
+        for entry in entries {
+            self.outstanding.push(entry.tag, Owner::Unjournalled);
+        }
+        out.backend(self.journal.frames(first..self.journal.len()));
+    }
+
+    /// The session cannot be brought to a status that is true.
+    fn lose_session(&mut self, now: Duration, out: &mut impl Output) {
+        out.frontend(&explain::fatal(
+            SqlState::CONNECTION_FAILURE,
+            "the transaction met a conflict, and the database did not take the session back to a known state",
+            "Connect again and run the transaction again.",
+        ));
+        self.end_session(now, Outcome::Abandoned, out);
+        out.close();
+    }
+
+    /// A transaction was committed although one of its statements met a conflict: nothing is run again.
+    pub(super) fn in_doubt(&mut self, now: Duration, out: &mut impl Output) {
+        out.frontend(&explain::fatal(
+            SqlState::RESOLUTION_UNKNOWN,
+            "the transaction was committed although one of its statements met a conflict",
+            "Look at the data before you run it again.",
+        ));
+        self.end_session(now, Outcome::InDoubt, out);
+        out.close();
+    }
+}

@@ -1,0 +1,145 @@
+//! One transaction from its first request to its end: what is known of it besides its journal.
+
+use std::time::Duration;
+
+use super::event::{Outcome, TransactionEnd};
+use super::statement::{Class, Classes};
+use super::{Dialect, Reason};
+use crate::wire::frontend::tag;
+
+/// The savepoint of the cockroach dialect and what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Savepoint {
+    /// There is none.
+    #[default]
+    None,
+    /// It was set before the request with this number.
+    Before(usize),
+    /// It went with the transaction that had it, and is set anew in the next one.
+    Again,
+    /// The server refused it, or to go back to it: the transaction is restarted whole.
+    Unusable,
+}
+
+/// The `RELEASE SAVEPOINT cockroach_restart` that goes before a COMMIT, and what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Release {
+    /// Not sent in this attempt.
+    #[default]
+    None,
+    /// Sent in one string with the COMMIT, not answered.
+    Sent,
+    /// It succeeded: the data is committed.
+    Done,
+    /// It was refused because the transaction had failed before.
+    Refused,
+    /// It failed: the session is in a failed transaction, where a failed COMMIT would have left none.
+    Failed,
+}
+
+/// A transaction, or a statement in autocommit.
+#[derive(Debug)]
+pub(super) struct Unit {
+    /// When its first request came.
+    pub(super) started: Duration,
+    /// Whether the client opened it with BEGIN.
+    pub(super) explicit: bool,
+    /// What occurs in its texts.
+    pub(super) classes: Classes,
+    /// Requests of the first cycle, which opens it; zero until the second cycle begins.
+    pub(super) opening: usize,
+    /// Whether the cycle being sent may end it.
+    pub(super) cycle_ends: bool,
+    /// Whether the last request ended a cycle.
+    pub(super) at_cycle_start: bool,
+    /// Statements run.
+    pub(super) statements: u32,
+    /// Attempts, the first included.
+    pub(super) attempts: u32,
+    /// Conflicts met.
+    pub(super) conflicts: u32,
+    /// When the first conflict was met.
+    pub(super) first_conflict: Option<Duration>,
+    /// The body of the first conflict's ErrorResponse.
+    pub(super) original: Box<[u8]>,
+    /// The savepoint.
+    pub(super) savepoint: Savepoint,
+    /// The release.
+    pub(super) release: Release,
+    /// Whether the client asked to cancel.
+    pub(super) cancelled: bool,
+    /// How it ended, once that is known.
+    pub(super) outcome: Option<Outcome>,
+    /// Why it cannot be replayed.
+    pub(super) not_replayable: Option<Reason>,
+    /// The most bytes that its journal had.
+    pub(super) journal_bytes: usize,
+}
+
+impl Unit {
+    pub(super) fn new(started: Duration) -> Self {
+        Self {
+            started,
+            explicit: false,
+            classes: Classes::default(),
+            opening: 0,
+            cycle_ends: false,
+            at_cycle_start: true,
+            statements: 0,
+            attempts: 1,
+            conflicts: 0,
+            first_conflict: None,
+            original: Box::default(),
+            savepoint: Savepoint::None,
+            release: Release::None,
+            cancelled: false,
+            outcome: None,
+            not_replayable: None,
+            journal_bytes: 0,
+        }
+    }
+
+    /// A request came: what it runs counts, and a BEGIN makes the transaction an explicit one.
+    pub(super) fn count(&mut self, tag: u8, classes: Classes) {
+        self.statements += u32::from(matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL));
+        self.explicit |= classes.has(Class::Begin);
+        self.classes = self.classes.union(classes);
+    }
+
+    /// Why what the texts of the transaction do rules a replay out. A transaction that is explicit runs as one whole;
+    /// a statement in autocommit must be one that commits once, at its end.
+    pub(super) fn obstacle(&self, dialect: Dialect) -> Option<Reason> {
+        let has = |class| self.classes.has(class);
+        if has(Class::Unclear) {
+            Some(Reason::UnknownMessage)
+        } else if has(Class::Chain) {
+            Some(Reason::ChainedTransaction)
+        } else if has(Class::TwoPhase) {
+            Some(Reason::TwoPhaseCommit)
+        } else if dialect == Dialect::Cockroach && has(Class::RestartSavepoint) {
+            Some(Reason::OwnRetryProtocol)
+        } else {
+            let kept = has(Class::SessionState) || (dialect == Dialect::Cockroach && has(Class::Setting));
+            (self.explicit && kept).then_some(Reason::SessionState)
+        }
+    }
+
+    /// Why a statement in autocommit cannot be sent again: parts of it may have been committed.
+    pub(super) fn autocommit_obstacle(&self, dialect: Dialect) -> Option<Reason> {
+        let several = dialect == Dialect::Cockroach && self.statements > 1;
+        (several || !self.classes.only_data()).then_some(Reason::CommittedInside)
+    }
+
+    /// The end, in figures.
+    pub(super) fn end(&self, now: Duration) -> TransactionEnd {
+        TransactionEnd {
+            outcome: self.outcome.unwrap_or(Outcome::Committed),
+            explicit: self.explicit,
+            attempts: self.attempts,
+            conflicts: self.conflicts,
+            retry_time: self.first_conflict.map_or(Duration::ZERO, |first| now.saturating_sub(first)),
+            journal_bytes: self.journal_bytes,
+            not_replayable: self.not_replayable,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Messages from the client: their type bytes, and views of the few that are read.
+
+use super::frame::split_cstr;
+
+/// Type bytes of frontend messages.
+#[allow(missing_docs)]
+pub mod tag {
+    pub const BIND: u8 = b'B';
+    pub const CLOSE: u8 = b'C';
+    pub const COPY_DATA: u8 = b'd';
+    pub const COPY_DONE: u8 = b'c';
+    pub const COPY_FAIL: u8 = b'f';
+    pub const DESCRIBE: u8 = b'D';
+    pub const EXECUTE: u8 = b'E';
+    pub const FLUSH: u8 = b'H';
+    pub const FUNCTION_CALL: u8 = b'F';
+    pub const PARSE: u8 = b'P';
+    pub const PASSWORD: u8 = b'p';
+    pub const QUERY: u8 = b'Q';
+    pub const SYNC: u8 = b'S';
+    pub const TERMINATE: u8 = b'X';
+}
+
+/// The SQL text of a Query message, without its terminator; `None` if there is no terminator.
+pub fn query(body: &[u8]) -> Option<&[u8]> {
+    split_cstr(body).map(|(sql, _)| sql)
+}
+
+/// A Parse message: the parameter types are not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parse<'a> {
+    /// Name of the prepared statement; empty for the unnamed one.
+    pub statement: &'a [u8],
+    /// The SQL text.
+    pub sql: &'a [u8],
+}
+
+impl<'a> Parse<'a> {
+    /// Reads the body of the message; `None` if it is cut.
+    pub fn view(body: &'a [u8]) -> Option<Self> {
+        let (statement, rest) = split_cstr(body)?;
+        let (sql, _) = split_cstr(rest)?;
+        Some(Self { statement, sql })
+    }
+}
+
+/// A Bind message: the values are not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind<'a> {
+    /// Name of the portal to make; empty for the unnamed one.
+    pub portal: &'a [u8],
+    /// Name of the prepared statement.
+    pub statement: &'a [u8],
+}
+
+impl<'a> Bind<'a> {
+    /// Reads the body of the message; `None` if it is cut.
+    pub fn view(body: &'a [u8]) -> Option<Self> {
+        let (portal, rest) = split_cstr(body)?;
+        let (statement, _) = split_cstr(rest)?;
+        Some(Self { portal, statement })
+    }
+}
+
+/// The name of the portal that an Execute message runs.
+pub fn execute(body: &[u8]) -> Option<&[u8]> {
+    split_cstr(body).map(|(portal, _)| portal)
+}
+
+/// The name of the prepared statement that a Close message closes; `None` if it closes a portal.
+pub fn close_statement(body: &[u8]) -> Option<&[u8]> {
+    match body.split_first()? {
+        (b'S', rest) => split_cstr(rest).map(|(name, _)| name),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_read_names_and_text() {
+        assert_eq!(query(b"SELECT 1\0"), Some(&b"SELECT 1"[..]));
+        assert_eq!(Parse::view(b"s1\0BEGIN\0\0\0"), Some(Parse { statement: b"s1", sql: b"BEGIN" }));
+        assert_eq!(Bind::view(b"\0s1\0\0\0\0\0"), Some(Bind { portal: b"", statement: b"s1" }));
+        assert_eq!(execute(b"p\0\0\0\0\0"), Some(&b"p"[..]));
+        assert_eq!(close_statement(b"Ss1\0"), Some(&b"s1"[..]));
+        assert_eq!(close_statement(b"Ps1\0"), None);
+    }
+
+    #[test]
+    fn a_cut_body_is_no_message() {
+        assert_eq!(query(b"SELECT 1"), None);
+        assert_eq!(Parse::view(b"s1\0BEGIN"), None);
+        assert_eq!(Bind::view(b"p\0s1"), None);
+        assert_eq!(close_statement(b""), None);
+    }
+}
