@@ -1,5 +1,6 @@
 //! Reprise: a PostgreSQL-wire proxy that makes transaction conflicts invisible to applications.
 
+pub mod cli;
 pub mod config;
 pub mod replay;
 pub mod telemetry;
