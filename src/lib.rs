@@ -1,4 +1,7 @@
 //! Reprise: a PostgreSQL-wire proxy that makes transaction conflicts invisible to applications.
 
+pub mod cli;
+pub mod config;
 pub mod replay;
+pub mod telemetry;
 pub mod wire;

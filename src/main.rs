@@ -1,3 +1,7 @@
 //! The `reprise` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    reprise::cli::execute(std::env::args_os())
+}

@@ -1,0 +1,136 @@
+//! Every option there is: its name, its default and one line about it. The committed `config.toml`, the environment
+//! variables, `--help` and the README follow this table.
+
+/// One option of the configuration.
+#[derive(Debug)]
+pub struct Key {
+    /// The section of the file that it stands in.
+    pub section: &'static str,
+    /// Its name within the section.
+    pub name: &'static str,
+    /// Its default, as text.
+    pub default: &'static str,
+    /// How the file writes it.
+    pub form: Form,
+    /// What it is for, in one line.
+    pub help: &'static str,
+}
+
+/// How TOML writes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// In quotes.
+    Text,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+}
+
+impl Key {
+    /// The name with its section, such as `retry.max_attempts`.
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The environment variable that sets it, such as `REPRISE_RETRY_MAX_ATTEMPTS`.
+    pub fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}_{}", self.section, self.name).to_ascii_uppercase()
+    }
+}
+
+impl Form {
+    /// The name that a problem gives it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Integer => "an integer",
+            Self::Boolean => "a boolean",
+        }
+    }
+
+    /// Writes a value as TOML does.
+    pub(super) fn literal(self, text: &str) -> String {
+        match self {
+            Self::Text => toml::Value::from(text).to_string(),
+            Self::Integer | Self::Boolean => text.to_owned(),
+        }
+    }
+}
+
+/// What the name of every environment variable begins with.
+pub(super) const VARIABLE_PREFIX: &str = "REPRISE_";
+
+/// Every option, in the order in which they are documented.
+pub static KEYS: &[Key] = &[
+    text("proxy", "listen", "127.0.0.1:6432", "Address and port that clients connect to."),
+    integer("proxy", "max_connections", "1000", "Clients served at a time; one more is refused with 53300."),
+    text("proxy", "startup_timeout", "10s", "Time in which a client must have sent its startup message."),
+    text("proxy", "drain_timeout", "30s", "Time that open transactions get to end at shutdown."),
+    text("upstream", "address", "127.0.0.1:26257", "Host (a name, IPv4 or [IPv6]) and port of the database."),
+    text("upstream", "connect_timeout", "5s", "Time in which the database must have taken a connection."),
+    text(
+        "upstream",
+        "dialect",
+        "auto",
+        "How to retry: \"cockroach\", \"postgres\", or \"auto\" to ask the server.",
+    ),
+    text(
+        "retry",
+        "mode",
+        "transparent",
+        "What to do about conflicts: \"transparent\" hides them, \"observe\" only counts them, \"off\" relays.",
+    ),
+    integer("retry", "max_attempts", "50", "Runs of one transaction in all, the first included."),
+    text(
+        "retry",
+        "initial_backoff",
+        "2ms",
+        "Longest pause before the second replay; it doubles with each further one.",
+    ),
+    text("retry", "max_backoff", "1s", "Longest pause between two attempts."),
+    text("retry", "timeout", "15s", "Time since a transaction's start in which a new attempt may begin."),
+    text(
+        "retry",
+        "journal_bytes",
+        "4MiB",
+        "Requests kept for one transaction; a larger one cannot be replayed.",
+    ),
+    text("retry", "journal_bytes_total", "256MiB", "Requests kept for all transactions together."),
+    boolean("retry", "retry_deadlocks", "true", "Whether 40P01 is a conflict in the postgres dialect."),
+    text(
+        "http",
+        "listen",
+        "127.0.0.1:9432",
+        "Address and port of /metrics, /healthz and /readyz; \"\" for none.",
+    ),
+    text("log", "format", "text", "Form of the log on standard error: \"text\" or \"json\"."),
+    text("log", "level", "info", "What is logged: a level, or directives such as \"info,reprise=debug\"."),
+];
+
+/// Finds an option.
+pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+const fn text(section: &'static str, name: &'static str, default: &'static str, help: &'static str) -> Key {
+    Key { section, name, default, form: Form::Text, help }
+}
+
+const fn integer(
+    section: &'static str,
+    name: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Key {
+    Key { section, name, default, form: Form::Integer, help }
+}
+
+const fn boolean(
+    section: &'static str,
+    name: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Key {
+    Key { section, name, default, form: Form::Boolean, help }
+}

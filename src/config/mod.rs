@@ -1,0 +1,167 @@
+//! The configuration: from text, in a file, the environment and flags, to validated and typed values.
+//!
+//! Two steps. First the layers are laid over each other as they were written, each value with its origin
+//! ([`Settings`]); then every value is read, and [`Config`] is what the rest of the program sees. Both steps go on
+//! after a mistake, so that all of them are told at once.
+
+mod file;
+mod keys;
+mod problem;
+mod read;
+mod settings;
+mod value;
+
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use keys::{Form, KEYS, Key};
+pub use problem::{Origin, Problem};
+pub use settings::{Flag, Setting, Settings};
+pub use value::HostPort;
+
+use crate::replay::{Dialect, Policy};
+use crate::telemetry::LogFormat;
+
+/// What the program runs with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The side that clients see.
+    pub proxy: Proxy,
+    /// The database.
+    pub upstream: Upstream,
+    /// What is done about conflicts.
+    pub retry: Retry,
+    /// The HTTP endpoint.
+    pub http: Http,
+    /// The log.
+    pub log: Log,
+}
+
+/// Section `[proxy]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Clients at a time.
+    pub max_connections: usize,
+    /// Time for the startup message.
+    pub startup_timeout: Duration,
+    /// Time for open transactions at shutdown; zero waits for none.
+    pub drain_timeout: Duration,
+}
+
+/// Section `[upstream]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Where the database is.
+    pub address: HostPort,
+    /// Time for the connection to be taken.
+    pub connect_timeout: Duration,
+    /// How the server wants a transaction retried.
+    pub dialect: DialectChoice,
+}
+
+/// How the dialect of a session is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialectChoice {
+    /// From what the server tells of itself at startup.
+    Auto,
+    /// It is this one, whatever the server tells.
+    Fixed(Dialect),
+}
+
+/// Section `[retry]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// What each transaction may do.
+    pub policy: Policy,
+    /// Bytes of requests kept for all transactions together.
+    pub journal_bytes_total: u64,
+}
+
+/// Section `[http]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// Where metrics and health are served, if at all.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Section `[log]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// Directives that have been validated.
+    pub level: String,
+}
+
+impl Config {
+    /// What the engine may do.
+    pub fn policy(&self) -> Policy {
+        self.retry.policy.clone()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        read::config(&Settings::default()).unwrap_or_else(|problems| panic!("bad defaults: {problems:?}"))
+    }
+}
+
+/// Where a configuration comes from, besides the defaults: each field overrides the one before it.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// A file that must be there.
+    pub file: Option<PathBuf>,
+    /// Variables; those that do not begin with `REPRISE_` are passed over.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Flags of the command line.
+    pub flags: Vec<Flag>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file is not there, not readable or not UTF-8.
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// Everything that is wrong, in the order of the file.
+    #[error("{}", lines(.0))]
+    Invalid(Vec<Problem>),
+}
+
+/// Reads and validates a configuration; the settings tell where each of its values comes from.
+pub fn load(sources: Sources) -> Result<(Config, Settings), Error> {
+    let (mut settings, mut problems) = (Settings::default(), Vec::new());
+    if let Some(path) = sources.file {
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|error| Error::Unreadable { path: path.clone(), error })?;
+        file::apply(&path.display().to_string(), &text, &mut settings, &mut problems);
+    }
+    settings.set_variables(sources.environment, &mut problems);
+    settings.set_flags(&sources.flags);
+    match read::config(&settings) {
+        Ok(config) if problems.is_empty() => Ok((config, settings)),
+        read => {
+            problems.extend(read.err().unwrap_or_default());
+            problems.sort();
+            Err(Error::Invalid(problems))
+        }
+    }
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! From settings to the typed configuration: what each option means, its limits, and which of them exclude each other.
+
+use std::time::Duration;
+
+use super::problem::{Origin, Problem};
+use super::settings::Settings;
+use super::value::{self, boolean, choice, duration, number, optional_socket_address, size, socket_address};
+use super::{Config, DialectChoice, Http, Log, Proxy, Retry, Upstream, keys};
+use crate::replay::{Dialect, Mode, Policy};
+use crate::telemetry::{self, LogFormat};
+
+const ZERO: Duration = Duration::ZERO;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const KIB: u64 = 1 << 10;
+const GIB: u64 = 1 << 30;
+
+/// Reads every option, or tells everything that is wrong.
+pub(super) fn config(settings: &Settings) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader { settings, problems: Vec::new() };
+    let config = Config {
+        proxy: proxy(&mut reader),
+        upstream: upstream(&mut reader),
+        retry: retry(&mut reader),
+        http: Http { listen: reader.read("http", "listen", optional_socket_address) },
+        log: log(&mut reader),
+    };
+    reader.check_together(&config);
+    if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }
+}
+
+fn proxy(reader: &mut Reader<'_>) -> Proxy {
+    Proxy {
+        listen: reader.read("proxy", "listen", socket_address),
+        max_connections: reader.read("proxy", "max_connections", number(1..=1_000_000)) as usize,
+        startup_timeout: reader.read("proxy", "startup_timeout", duration(MILLISECOND..=HOUR)),
+        drain_timeout: reader.read("proxy", "drain_timeout", duration(ZERO..=HOUR)),
+    }
+}
+
+fn upstream(reader: &mut Reader<'_>) -> Upstream {
+    let dialects = [Dialect::Cockroach, Dialect::Postgres];
+    let fixed = dialects.map(|dialect| (dialect.name(), DialectChoice::Fixed(dialect)));
+    let choices = [("auto", DialectChoice::Auto)].into_iter().chain(fixed);
+    Upstream {
+        address: reader.read("upstream", "address", str::parse::<value::HostPort>),
+        connect_timeout: reader.read("upstream", "connect_timeout", duration(MILLISECOND..=HOUR)),
+        dialect: reader.read("upstream", "dialect", choice(choices)),
+    }
+}
+
+fn retry(reader: &mut Reader<'_>) -> Retry {
+    let modes = Mode::ALL.map(|mode| (mode.name(), mode));
+    let journal_bytes = reader.read("retry", "journal_bytes", size(KIB..=GIB));
+    Retry {
+        policy: Policy {
+            mode: reader.read("retry", "mode", choice(modes)),
+            max_attempts: reader.read("retry", "max_attempts", number(1..=1_000_000)),
+            initial_backoff: reader.read("retry", "initial_backoff", duration(ZERO..=MINUTE)),
+            max_backoff: reader.read("retry", "max_backoff", duration(ZERO..=MINUTE)),
+            timeout: reader.read("retry", "timeout", duration(MILLISECOND..=HOUR)),
+            journal_bytes: usize::try_from(journal_bytes).unwrap_or(usize::MAX),
+            retry_deadlocks: reader.read("retry", "retry_deadlocks", boolean),
+        },
+        journal_bytes_total: reader.read("retry", "journal_bytes_total", size(KIB..=1024 * GIB)),
+    }
+}
+
+fn log(reader: &mut Reader<'_>) -> Log {
+    let formats = LogFormat::ALL.map(|format| (format.name(), format));
+    let level = |text: &str| telemetry::log_filter(text).map(|_| text.to_owned());
+    Log { format: reader.read("log", "format", choice(formats)), level: reader.read("log", "level", level) }
+}
+
+struct Reader<'a> {
+    settings: &'a Settings,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    /// Reads one option. After a problem it goes on with the default, so that the rest is read too.
+    fn read<T>(&mut self, section: &str, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let setting = self.settings.get(section, name);
+        parse(&setting.text).unwrap_or_else(|message| {
+            self.report(setting.origin.clone(), section, name, message);
+            let key = keys::find(section, name).expect("a setting has its key");
+            parse(key.default).expect("a test reads every default")
+        })
+    }
+
+    fn check_together(&mut self, config: &Config) {
+        let policy = &config.retry.policy;
+        if policy.max_backoff < policy.initial_backoff {
+            let [initial, max] = [("retry", "initial_backoff"), ("retry", "max_backoff")];
+            self.clash([max, initial], "max_backoff must not be shorter than initial_backoff");
+        }
+        if policy.initial_backoff > policy.timeout {
+            let names = [("retry", "initial_backoff"), ("retry", "timeout")];
+            self.clash(names, "initial_backoff must not be longer than timeout");
+        }
+        if policy.journal_bytes as u64 > config.retry.journal_bytes_total {
+            let names = [("retry", "journal_bytes"), ("retry", "journal_bytes_total")];
+            self.clash(names, "journal_bytes must not be larger than journal_bytes_total");
+        }
+        let listen = config.proxy.listen;
+        if config.http.listen == Some(listen) && listen.port() != 0 {
+            self.clash([("http", "listen"), ("proxy", "listen")], "HTTP needs an address of its own");
+        }
+        if config.upstream.address.to_string() == listen.to_string() {
+            self.clash([("upstream", "address"), ("proxy", "listen")], "the proxy would connect to itself");
+        }
+    }
+
+    /// Reports two options that exclude each other, at the one that was set later: it is probably the mistake.
+    fn clash(&mut self, names: [(&str, &str); 2], message: &str) {
+        let settings = names.map(|(section, name)| self.settings.get(section, name));
+        let values: Vec<_> = std::iter::zip(names, settings)
+            .map(|((section, name), setting)| format!("{section}.{name} = {:?}", setting.text))
+            .collect();
+        let later = usize::from(settings[1].origin > settings[0].origin);
+        let (section, name) = names[later];
+        let message = format!("{message} ({})", values.join(", "));
+        self.report(settings[later].origin.clone(), section, name, message);
+    }
+
+    fn report(&mut self, origin: Origin, section: &str, name: &str, message: String) {
+        self.problems.push(Problem { origin, key: format!("{section}.{name}"), message });
+    }
+}

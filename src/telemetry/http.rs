@@ -1,0 +1,103 @@
+//! The HTTP endpoint: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever restarts and routes.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use super::Telemetry;
+
+/// Answers requests until it is dropped.
+///
+/// # Errors
+/// If the listener fails for good.
+pub async fn serve_http(listener: TcpListener, telemetry: Arc<Telemetry>) -> io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(telemetry);
+    axum::serve(listener, router).await
+}
+
+async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], telemetry.render())
+}
+
+async fn ready(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
+    match telemetry.is_ready() {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not accepting connections\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    struct Endpoint {
+        telemetry: Arc<Telemetry>,
+        address: std::net::SocketAddr,
+    }
+
+    async fn endpoint() -> Endpoint {
+        let telemetry = Arc::new(Telemetry::new(1024));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve_http(listener, Arc::clone(&telemetry)));
+        Endpoint { telemetry, address }
+    }
+
+    impl Endpoint {
+        async fn request(&self, request_line: &str) -> String {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            let request = format!("{request_line} HTTP/1.1\r\nHost: reprise\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        }
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_as_prometheus_wants_them() {
+        let endpoint = endpoint().await;
+        let _session = endpoint.telemetry.session_opened();
+        assert!(endpoint.telemetry.journal().reserve(99));
+        let answer = endpoint.request("GET /metrics").await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+        assert!(body.contains("\nreprise_sessions 1\n"), "{body}");
+        assert!(body.contains("\nreprise_journal_bytes 99\n"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn ready_only_while_accepting_and_healthy_all_the_time() {
+        let endpoint = endpoint().await;
+        for (accepting, status) in [(None, "503"), (Some(true), "200"), (Some(false), "503")] {
+            if let Some(accepting) = accepting {
+                endpoint.telemetry.set_ready(accepting);
+            }
+            let answer = endpoint.request("GET /readyz").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(endpoint.request("GET /healthz").await.starts_with("HTTP/1.1 200 "));
+        }
+    }
+
+    #[tokio::test]
+    async fn anything_else_is_refused() {
+        let endpoint = endpoint().await;
+        assert!(endpoint.request("GET /").await.starts_with("HTTP/1.1 404 "));
+        assert!(endpoint.request("POST /metrics").await.starts_with("HTTP/1.1 405 "));
+    }
+}

@@ -1,0 +1,206 @@
+//! The log: text or JSON on standard error. No statement text and no value ever gets in, because events have none.
+
+use std::io::{self, IsTerminal};
+
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::replay::{Event, Outcome, Reason, TransactionEnd};
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// Every format.
+    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
+
+    /// The stable name, as in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Reads a level, or directives, and tells what is wrong with them.
+pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
+    let allowed = "allowed: off, error, warn, info, debug, trace, \
+                   and directives such as reprise=debug, separated by commas";
+    // A lone word that is no level would be taken for the name of a module, all of whose events are wanted.
+    let is_stray = |directive: &&str| {
+        let is_level = !directive.is_empty() && directive.parse::<LevelFilter>().is_ok();
+        !is_level && !directive.contains(['=', '[', '{', '}'])
+    };
+    if let Some(stray) = text.split(',').map(str::trim).find(is_stray) {
+        return Err(format!("\"{stray}\" is no level; {allowed}"));
+    }
+    EnvFilter::builder().parse(text).map_err(|error| format!("\"{text}\": {error}; {allowed}"))
+}
+
+/// Sends the events of the whole process to standard error, from now on.
+///
+/// # Errors
+/// If the level is not valid, or if events already go somewhere.
+pub fn start_log(format: LogFormat, level: &str) -> Result<(), String> {
+    let subscriber = subscriber(format, log_filter(level)?, io::stderr().is_terminal(), io::stderr);
+    tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())
+}
+
+fn subscriber<W>(
+    format: LogFormat,
+    filter: EnvFilter,
+    ansi: bool,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(writer);
+    match format {
+        LogFormat::Text => Box::new(builder.finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+    }
+}
+
+/// Writes one event of a session: a transaction that met a conflict at `info`, all else at `debug`.
+pub(super) fn log(session: u64, event: &Event) {
+    match event {
+        Event::Conflict { sqlstate, phase } => {
+            tracing::debug!(session, %sqlstate, phase = phase.name(), "conflict");
+        }
+        Event::ReplayStarted { attempt, backoff, journal_bytes } => {
+            tracing::debug!(session, attempt, backoff_us = micros(*backoff), journal_bytes, "replay started");
+        }
+        Event::ReplayEnded { elapsed } => {
+            tracing::debug!(session, elapsed_us = micros(*elapsed), "replay ended");
+        }
+        Event::TransactionEnded(end) => log_end(session, end),
+    }
+}
+
+fn log_end(session: u64, end: &TransactionEnd) {
+    let outcome = end.outcome.name();
+    let reason = match end.outcome {
+        Outcome::Surfaced(reason) => Some(reason),
+        _ => end.not_replayable,
+    };
+    let reason = reason.map(Reason::name);
+    let TransactionEnd { explicit, attempts, conflicts, journal_bytes, .. } = *end;
+    if conflicts > 0 || matches!(end.outcome, Outcome::Surfaced(_)) {
+        let retry_ms = end.retry_time.as_millis() as u64;
+        tracing::info!(
+            session,
+            outcome,
+            explicit,
+            attempts,
+            conflicts,
+            retry_ms,
+            reason,
+            "transaction met a conflict"
+        );
+    } else {
+        tracing::debug!(session, outcome, explicit, journal_bytes, reason, "transaction ended");
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    duration.as_micros().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::replay::Phase;
+    use crate::wire::SqlState;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, level: &str, events: &[Event]) -> Vec<String> {
+        let page = Page::default();
+        let writer = page.clone();
+        let subscriber = subscriber(format, log_filter(level).unwrap(), false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            for event in events {
+                log(7, event);
+            }
+        });
+        let bytes = page.0.lock().unwrap();
+        String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
+    }
+
+    fn end(outcome: Outcome, conflicts: u32) -> Event {
+        Event::TransactionEnded(TransactionEnd {
+            outcome,
+            explicit: true,
+            attempts: conflicts + 1,
+            conflicts,
+            retry_time: Duration::from_millis(25),
+            journal_bytes: 99,
+            not_replayable: None,
+        })
+    }
+
+    #[test]
+    fn at_info_only_transactions_that_met_a_conflict_are_logged() {
+        let events = [
+            Event::Conflict { sqlstate: SqlState::SERIALIZATION_FAILURE, phase: Phase::Commit },
+            Event::ReplayStarted { attempt: 2, backoff: Duration::from_millis(1), journal_bytes: 99 },
+            Event::ReplayEnded { elapsed: Duration::from_millis(3) },
+            end(Outcome::Committed, 0),
+            end(Outcome::Surfaced(Reason::ResultsDiffer), 2),
+        ];
+        let lines = logged(LogFormat::Json, "info", &events);
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let line: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["message"], "transaction met a conflict");
+        assert_eq!((&line["session"], &line["attempts"]), (&7.into(), &3.into()));
+        assert_eq!((&line["conflicts"], &line["retry_ms"]), (&2.into(), &25.into()));
+        assert_eq!((&line["outcome"], &line["reason"]), (&"surfaced".into(), &"results_differ".into()));
+        assert_eq!(logged(LogFormat::Json, "debug", &events).len(), events.len());
+    }
+
+    #[test]
+    fn text_lines_have_the_same_fields_and_none_that_is_unknown() {
+        let lines = logged(LogFormat::Text, "warn,reprise=info", &[end(Outcome::Committed, 1)]);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].contains("INFO") && lines[0].contains("outcome=\"committed\""), "{lines:?}");
+        assert!(lines[0].contains("retry_ms=25") && !lines[0].contains("reason"), "{lines:?}");
+    }
+
+    #[test]
+    fn directives_are_read_strictly() {
+        for text in ["info", "off", "warn,reprise=debug", "reprise::telemetry=trace", "[session{id=7}]=debug"]
+        {
+            assert!(log_filter(text).is_ok(), "{text}");
+        }
+        for text in ["", "inof", "info,", "reprise", "reprise=loud"] {
+            assert!(log_filter(text).unwrap_err().contains("allowed: off, error"), "{text}");
+        }
+    }
+}

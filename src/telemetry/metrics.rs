@@ -1,0 +1,155 @@
+//! The metrics in use: every series exists from the start, so that it shows as zero before the first event, and its
+//! handle is kept, so that an event looks nothing up in Prometheus.
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
+
+use super::Refusal;
+use super::catalogue::Maker;
+use crate::replay::{Event, Outcome, Phase, Reason, TransactionEnd};
+use crate::wire::SqlState;
+
+/// The conflicts that have series of their own; any other is counted as `other`.
+const CONFLICTS: [SqlState; 2] = [SqlState::SERIALIZATION_FAILURE, SqlState::DEADLOCK_DETECTED];
+
+pub(super) struct Metrics {
+    explicit: ByOutcome,
+    autocommit: ByOutcome,
+    conflicts: Labelled<(Option<SqlState>, Phase)>,
+    hidden: IntCounter,
+    surfaced: Labelled<Reason>,
+    not_replayable: Labelled<Reason>,
+    attempts: Histogram,
+    replay_seconds: Histogram,
+    retry_seconds: Histogram,
+    backoff_seconds: Histogram,
+    replayed_bytes: IntCounter,
+    refused: Labelled<Refusal>,
+    pub(super) sessions: IntGauge,
+    pub(super) sessions_total: IntCounter,
+    pub(super) cancel_requests: IntCounter,
+    pub(super) upstream_connect_errors: IntCounter,
+    pub(super) journal_bytes: IntGauge,
+}
+
+impl Metrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let make = Maker(registry);
+        let transactions = make.counters("reprise_transactions_total");
+        make.gauges("reprise_build_info").with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Self {
+            explicit: ByOutcome::new(&transactions, "explicit"),
+            autocommit: ByOutcome::new(&transactions, "autocommit"),
+            conflicts: conflicts(&make.counters("reprise_conflicts_total")),
+            hidden: make.counter("reprise_conflicts_hidden_total"),
+            surfaced: by_reason(&make.counters("reprise_conflicts_surfaced_total")),
+            not_replayable: by_reason(&make.counters("reprise_not_replayable_total")),
+            attempts: make.histogram("reprise_transaction_attempts"),
+            replay_seconds: make.histogram("reprise_replay_seconds"),
+            retry_seconds: make.histogram("reprise_retry_seconds"),
+            backoff_seconds: make.histogram("reprise_backoff_seconds"),
+            replayed_bytes: make.counter("reprise_replayed_bytes_total"),
+            refused: by_cause(&make.counters("reprise_sessions_refused_total")),
+            sessions: make.gauge("reprise_sessions"),
+            sessions_total: make.counter("reprise_sessions_total"),
+            cancel_requests: make.counter("reprise_cancel_requests_total"),
+            upstream_connect_errors: make.counter("reprise_upstream_connect_errors_total"),
+            journal_bytes: make.gauge("reprise_journal_bytes"),
+        }
+    }
+
+    pub(super) fn count(&self, event: &Event) {
+        match event {
+            Event::Conflict { sqlstate, phase } => {
+                let known = CONFLICTS.contains(sqlstate).then_some(*sqlstate);
+                self.conflicts.count((known, *phase));
+            }
+            Event::ReplayStarted { backoff, journal_bytes, .. } => {
+                self.backoff_seconds.observe(backoff.as_secs_f64());
+                self.replayed_bytes.inc_by(*journal_bytes as u64);
+            }
+            Event::ReplayEnded { elapsed } => self.replay_seconds.observe(elapsed.as_secs_f64()),
+            Event::TransactionEnded(end) => self.count_end(end),
+        }
+    }
+
+    fn count_end(&self, end: &TransactionEnd) {
+        let transactions = if end.explicit { &self.explicit } else { &self.autocommit };
+        transactions.of(end.outcome).inc();
+        self.attempts.observe(f64::from(end.attempts));
+        if end.conflicts > 0 {
+            self.retry_seconds.observe(end.retry_time.as_secs_f64());
+        }
+        match end.outcome {
+            Outcome::Surfaced(reason) => self.surfaced.count(reason),
+            _ => self.hidden.inc_by(u64::from(end.conflicts)),
+        }
+        if let Some(reason) = end.not_replayable {
+            self.not_replayable.count(reason);
+        }
+    }
+
+    pub(super) fn count_refusal(&self, cause: Refusal) {
+        self.refused.count(cause);
+    }
+}
+
+/// Transactions of one kind.
+struct ByOutcome {
+    committed: IntCounter,
+    rolled_back: IntCounter,
+    surfaced: IntCounter,
+    in_doubt: IntCounter,
+    abandoned: IntCounter,
+}
+
+impl ByOutcome {
+    fn new(transactions: &IntCounterVec, kind: &str) -> Self {
+        let of = |outcome: Outcome| transactions.with_label_values(&[outcome.name(), kind]);
+        Self {
+            committed: of(Outcome::Committed),
+            rolled_back: of(Outcome::RolledBack),
+            surfaced: of(Outcome::Surfaced(Reason::Mode)),
+            in_doubt: of(Outcome::InDoubt),
+            abandoned: of(Outcome::Abandoned),
+        }
+    }
+
+    fn of(&self, outcome: Outcome) -> &IntCounter {
+        match outcome {
+            Outcome::Committed => &self.committed,
+            Outcome::RolledBack => &self.rolled_back,
+            Outcome::Surfaced(_) => &self.surfaced,
+            Outcome::InDoubt => &self.in_doubt,
+            Outcome::Abandoned => &self.abandoned,
+        }
+    }
+}
+
+/// One counter for each of a few values. They are so few that they are searched in order.
+struct Labelled<K>(Vec<(K, IntCounter)>);
+
+impl<K: PartialEq> Labelled<K> {
+    fn count(&self, key: K) {
+        if let Some((_, counter)) = self.0.iter().find(|(candidate, _)| *candidate == key) {
+            counter.inc();
+        }
+    }
+}
+
+fn by_reason(counters: &IntCounterVec) -> Labelled<Reason> {
+    Labelled(Reason::ALL.map(|reason| (reason, counters.with_label_values(&[reason.name()]))).into())
+}
+
+fn by_cause(counters: &IntCounterVec) -> Labelled<Refusal> {
+    Labelled(Refusal::ALL.map(|cause| (cause, counters.with_label_values(&[cause.name()]))).into())
+}
+
+fn conflicts(counters: &IntCounterVec) -> Labelled<(Option<SqlState>, Phase)> {
+    let sqlstates = CONFLICTS.map(Some).into_iter().chain([None]);
+    let pairs = sqlstates.flat_map(|sqlstate| Phase::ALL.map(|phase| (sqlstate, phase)));
+    let counter = |(sqlstate, phase): (Option<SqlState>, Phase)| {
+        let name = sqlstate.as_ref().map_or("other", SqlState::as_str);
+        ((sqlstate, phase), counters.with_label_values(&[name, phase.name()]))
+    };
+    Labelled(pairs.map(counter).collect())
+}

@@ -1,0 +1,149 @@
+//! What operators see: events become Prometheus metrics and log lines, and an HTTP endpoint serves the metrics.
+//!
+//! One [`Telemetry`] is made at the start and passed around; there is no global state but the log's.
+//!
+//! A conflict is *hidden* when the transaction that met it ended without its client being shown any: all conflicts of
+//! such a transaction count. It is *surfaced* when the client was shown it: one a transaction, with the reason. The
+//! conflicts that such a transaction retried in vain beforehand count as neither, so that "hidden" never flatters.
+
+mod budget;
+mod catalogue;
+mod http;
+mod logs;
+mod metrics;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use prometheus::{IntGauge, Registry, TextEncoder};
+
+pub use budget::JournalBudget;
+pub use catalogue::{Kind, METRICS, Metric};
+pub use http::serve_http;
+pub use logs::{LogFormat, log_filter, start_log};
+
+use crate::replay::Event;
+use metrics::Metrics;
+
+/// Why a client connection did not become a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// `max_connections` are being served.
+    MaxConnections,
+    /// The startup message did not come in time.
+    StartupTimeout,
+    /// What came was no startup message, or one of a protocol that is not spoken.
+    ProtocolViolation,
+    /// The database could not be reached.
+    UpstreamUnreachable,
+    /// The proxy is shutting down.
+    ShuttingDown,
+}
+
+impl Refusal {
+    /// Every cause.
+    pub const ALL: [Self; 5] = [
+        Self::MaxConnections,
+        Self::StartupTimeout,
+        Self::ProtocolViolation,
+        Self::UpstreamUnreachable,
+        Self::ShuttingDown,
+    ];
+
+    /// The stable name, as in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MaxConnections => "max_connections",
+            Self::StartupTimeout => "startup_timeout",
+            Self::ProtocolViolation => "protocol_violation",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
+/// Everything that is counted, for one proxy.
+pub struct Telemetry {
+    registry: Registry,
+    metrics: Metrics,
+    journal: JournalBudget,
+    ready: AtomicBool,
+}
+
+impl Telemetry {
+    /// Starts counting from zero, with this many bytes for all journals together.
+    pub fn new(journal_bytes_total: u64) -> Self {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry);
+        Self {
+            registry,
+            metrics,
+            journal: JournalBudget::new(journal_bytes_total),
+            ready: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts and logs what the engine of a session reports.
+    pub fn record(&self, session: u64, event: &Event) {
+        self.metrics.count(event);
+        logs::log(session, event);
+    }
+
+    /// Counts a session; it is open until the guard is dropped.
+    #[must_use]
+    pub fn session_opened(&self) -> SessionGuard {
+        self.metrics.sessions_total.inc();
+        self.metrics.sessions.inc();
+        SessionGuard(self.metrics.sessions.clone())
+    }
+
+    /// Counts a client connection that did not become a session. Logging it is left to who knows the peer.
+    pub fn refused(&self, cause: Refusal) {
+        self.metrics.count_refusal(cause);
+    }
+
+    /// Counts a CancelRequest.
+    pub fn cancel_requested(&self) {
+        self.metrics.cancel_requests.inc();
+    }
+
+    /// Counts a connection to the database that did not come about.
+    pub fn upstream_connect_failed(&self) {
+        self.metrics.upstream_connect_errors.inc();
+    }
+
+    /// The bytes that all journals share.
+    pub fn journal(&self) -> &JournalBudget {
+        &self.journal
+    }
+
+    /// Says whether connections are accepted.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Whether connections are accepted.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// All metrics in the text format of Prometheus.
+    pub fn render(&self) -> String {
+        self.metrics.journal_bytes.set(i64::try_from(self.journal.used()).unwrap_or(i64::MAX));
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .expect("registered metrics can be written")
+    }
+}
+
+/// A session that is counted as open.
+#[derive(Debug)]
+pub struct SessionGuard(IntGauge);
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests;
