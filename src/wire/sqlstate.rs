@@ -31,6 +31,8 @@ impl SqlState {
     pub const TOO_MANY_CONNECTIONS: Self = Self(*b"53300");
     /// The user cancelled the statement, or a time limit did.
     pub const QUERY_CANCELED: Self = Self(*b"57014");
+    /// The server takes no connections at the moment.
+    pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");
     /// The server, or an administrator, ends the session.
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
 

@@ -115,6 +115,25 @@ impl<'a> Initial<'a> {
     }
 }
 
+/// A CancelRequest with this key.
+pub fn cancel_request(key: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(8 + key.len()).expect("a key is short");
+    [&length.to_be_bytes()[..], &CANCEL_REQUEST.to_be_bytes(), key].concat()
+}
+
+/// A StartupMessage of protocol 3.0 with these parameters.
+pub fn startup_message<'a>(parameters: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
+    let mut packet = vec![0, 0, 0, 0, 0, 3, 0, 0];
+    for text in parameters.flat_map(|(name, value)| [name, value]) {
+        packet.extend_from_slice(text);
+        packet.push(0);
+    }
+    packet.push(0);
+    let length = u32::try_from(packet.len()).expect("it is made of a packet of limited length");
+    packet[..4].copy_from_slice(&length.to_be_bytes());
+    packet
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +155,17 @@ mod tests {
         assert_eq!((startup.major, startup.minor), (3, 2));
         let parameters: Vec<_> = startup.parameters().collect();
         assert_eq!(parameters, [(&b"user"[..], &b"ann"[..]), (&b"database"[..], &b"bank"[..])]);
+    }
+
+    #[test]
+    fn packets_that_are_written_can_be_read() {
+        let cancel = cancel_request(b"12345678");
+        assert_eq!(Initial::packet_bytes(&cancel), Ok(Some(cancel.len())));
+        assert_eq!(Initial::parse(&cancel), Ok(Initial::Cancel { key: b"12345678" }));
+        let startup = startup_message([(&b"user"[..], &b"ann"[..])].into_iter());
+        let Ok(Initial::Startup(read)) = Initial::parse(&startup) else { panic!("a startup message") };
+        assert_eq!((read.major, read.minor), (3, 0));
+        assert_eq!(read.parameters().collect::<Vec<_>>(), [(&b"user"[..], &b"ann"[..])]);
     }
 
     #[test]

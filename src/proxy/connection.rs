@@ -1,0 +1,201 @@
+//! One side of a session: a socket, what was read from it and not used yet, and what is to be written to it.
+//!
+//! Reads go through `poll_read`, which clears the readiness on a short read, so that no read is tried in vain; everything
+//! for one side goes out in one write a turn. Buffers come from a list of the thread and go back when they are empty: an
+//! idle session holds none.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes read at a time.
+const BUFFER_BYTES: usize = 64 << 10;
+/// Buffers that a thread keeps for its sessions.
+const SPARE_BUFFERS: usize = 64;
+/// Unwritten bytes above which nothing more is read from the other side.
+const BACKLOG_BYTES: usize = 256 << 10;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn take_buffer() -> Box<[u8]> {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER_BYTES].into())
+}
+
+fn give_buffer(buffer: Box<[u8]>) {
+    SPARE.with_borrow_mut(|spare| {
+        if buffer.len() == BUFFER_BYTES && spare.len() < SPARE_BUFFERS {
+            spare.push(buffer);
+        }
+    });
+}
+
+/// Bytes that were read and are not used yet.
+#[derive(Default)]
+struct Inbox {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Inbox {
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Makes room for a read: at the end of the buffer, by moving what is left to its start, or by a larger buffer.
+    fn make_room(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = take_buffer();
+        } else if self.end == self.buffer.len() && self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        } else if self.end == self.buffer.len() {
+            let mut larger = vec![0; self.buffer.len() * 2].into_boxed_slice();
+            larger[..self.end].copy_from_slice(&self.buffer);
+            self.buffer = larger;
+        }
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+        if self.start == self.end {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        give_buffer(std::mem::take(&mut self.buffer));
+        (self.start, self.end) = (0, 0);
+    }
+}
+
+/// A socket with its buffers.
+pub(super) struct Connection<S> {
+    stream: S,
+    inbox: Inbox,
+    outbox: Vec<u8>,
+    written: usize,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, inbox: Inbox::default(), outbox: Vec::new(), written: 0 }
+    }
+
+    /// What was read and not used yet.
+    pub(super) fn received(&self) -> &[u8] {
+        self.inbox.bytes()
+    }
+
+    /// The first so many bytes of [`Self::received`] are used.
+    pub(super) fn consume(&mut self, bytes: usize) {
+        self.inbox.consume(bytes);
+    }
+
+    /// What is to be written: append to it.
+    pub(super) const fn outbox(&mut self) -> &mut Vec<u8> {
+        &mut self.outbox
+    }
+
+    /// What was read and what is to be written, at once.
+    pub(super) fn both(&mut self) -> (&[u8], &mut Vec<u8>) {
+        (self.inbox.bytes(), &mut self.outbox)
+    }
+
+    /// Whether so much is unwritten that the other side should wait.
+    pub(super) const fn is_backed_up(&self) -> bool {
+        self.outbox.len() - self.written > BACKLOG_BYTES
+    }
+
+    /// Whether everything is written.
+    pub(super) const fn is_drained(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    /// Reads once. Ready with the number of bytes, zero at the end of the stream.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.inbox.make_room();
+        let mut buffer = ReadBuf::new(&mut self.inbox.buffer[self.inbox.end..]);
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let read = buffer.filled().len();
+        self.inbox.end += read;
+        if self.inbox.start == self.inbox.end {
+            self.inbox.release();
+        }
+        polled.map_ok(|()| read)
+    }
+
+    /// Writes what is to be written. Ready when all of it is.
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.outbox.len() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outbox[self.written..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += written;
+        }
+        self.written = 0;
+        self.outbox.clear();
+        self.outbox.shrink_to(BUFFER_BYTES);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once. Cancel safe: what was read stays in the inbox.
+    pub(super) async fn fill(&mut self) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// Writes everything. Cancel safe: what is unwritten stays in the outbox.
+    pub(super) async fn drain(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_drain(cx)).await
+    }
+
+    /// Writes everything and ends the stream. Not cancel safe.
+    pub(super) async fn close(&mut self) -> io::Result<()> {
+        self.drain().await?;
+        std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_not_used_stays_and_the_buffer_grows_for_it() {
+        let (mut peer, stream) = duplex(BUFFER_BYTES * 4);
+        let mut connection = Connection::new(stream);
+        let sent: Vec<u8> = (0..BUFFER_BYTES * 3).map(|n| n as u8).collect();
+        peer.write_all(&sent).await.unwrap();
+        while connection.received().len() < sent.len() - 10 {
+            assert!(connection.fill().await.unwrap() > 0);
+            if connection.received().len() == BUFFER_BYTES {
+                connection.consume(10);
+            }
+        }
+        assert_eq!(connection.received(), &sent[10..]);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_holds_no_buffer() {
+        let (mut peer, stream) = duplex(1024);
+        let mut connection = Connection::new(stream);
+        peer.write_all(b"hello").await.unwrap();
+        assert_eq!(connection.fill().await.unwrap(), 5);
+        connection.consume(5);
+        assert!(connection.inbox.buffer.is_empty());
+        connection.outbox().extend_from_slice(b"bye");
+        connection.close().await.unwrap();
+        let mut got = String::new();
+        peer.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "bye");
+        assert!(connection.is_drained() && !connection.is_backed_up());
+    }
+}

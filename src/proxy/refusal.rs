@@ -1,0 +1,125 @@
+//! Why a connection does not become a session, and what the client is told: a FATAL error as the server would send it.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pgwire::messages::Message;
+use pgwire::messages::response::ErrorResponse;
+use thiserror::Error;
+
+use super::upstream::Unreachable;
+use crate::telemetry;
+use crate::wire::startup::BadStartup;
+use crate::wire::{BadLength, SqlState};
+
+/// The reason why a session does not begin.
+#[derive(Debug, Error)]
+pub(super) enum Refusal {
+    /// The first packet is none.
+    #[error("{0}")]
+    Startup(#[from] BadStartup),
+    /// A protocol that is not spoken.
+    #[error("unsupported frontend protocol {major}.{minor}: server supports 3.0")]
+    Protocol {
+        /// Major version.
+        major: u16,
+        /// Minor version.
+        minor: u16,
+    },
+    /// A message during startup that does not belong there.
+    #[error("{0}")]
+    ClientFrame(BadLength),
+    /// A message type that a client cannot send before it is authenticated.
+    #[error("unexpected message of type 0x{0:02x} during startup")]
+    ClientMessage(u8),
+    /// The startup was not complete in time.
+    #[error("canceling authentication due to timeout ({0:?})")]
+    TimedOut(Duration),
+    /// All of `proxy.max_connections` are taken.
+    #[error("sorry, too many clients already")]
+    TooMany,
+    /// The proxy ends.
+    #[error("the proxy is shutting down")]
+    ShuttingDown,
+    /// The database cannot be reached.
+    #[error("could not connect to the database")]
+    Unreachable(#[source] Unreachable),
+    /// The database closed the connection during startup, with nothing said.
+    #[error("the database closed the connection during startup")]
+    ServerClosed,
+    /// The database sent what is no message.
+    #[error("the database does not speak the PostgreSQL protocol")]
+    ServerNonsense(#[source] BadLength),
+    /// The client went away, or the session did not get beyond a request that ends it: nobody is there to be told.
+    #[error("the client went away during startup")]
+    ClientGone,
+    /// The connection to the client failed.
+    #[error("connection to the client: {0}")]
+    Client(#[source] io::Error),
+    /// The connection to the database failed.
+    #[error("the connection to the database was lost during startup")]
+    Server(#[source] io::Error),
+}
+
+impl Refusal {
+    /// The SQLSTATE that the client is told; `None` if nobody is there to be told.
+    const fn sqlstate(&self) -> Option<SqlState> {
+        match self {
+            Self::Startup(_) | Self::ClientFrame(_) | Self::ClientMessage(_) => Some(SqlState::PROTOCOL_VIOLATION),
+            Self::Protocol { .. } => Some(SqlState::FEATURE_NOT_SUPPORTED),
+            Self::TimedOut(_) => Some(SqlState::QUERY_CANCELED),
+            Self::TooMany => Some(SqlState::TOO_MANY_CONNECTIONS),
+            Self::ShuttingDown => Some(SqlState::CANNOT_CONNECT_NOW),
+            Self::Unreachable(_) => Some(SqlState::CONNECTION_REJECTED),
+            Self::ServerClosed | Self::ServerNonsense(_) | Self::Server(_) => Some(SqlState::CONNECTION_FAILURE),
+            Self::ClientGone | Self::Client(_) => None,
+        }
+    }
+
+    /// The cause under which it is counted; `None` if it is the client's own doing.
+    pub(super) const fn cause(&self) -> Option<telemetry::Refusal> {
+        match self {
+            Self::Startup(_) | Self::Protocol { .. } | Self::ClientFrame(_) | Self::ClientMessage(_) => {
+                Some(telemetry::Refusal::ProtocolViolation)
+            }
+            Self::TimedOut(_) => Some(telemetry::Refusal::StartupTimeout),
+            Self::TooMany => Some(telemetry::Refusal::MaxConnections),
+            Self::ShuttingDown => Some(telemetry::Refusal::ShuttingDown),
+            Self::Unreachable(_) | Self::ServerClosed | Self::ServerNonsense(_) | Self::Server(_) => {
+                Some(telemetry::Refusal::UpstreamUnreachable)
+            }
+            Self::ClientGone | Self::Client(_) => None,
+        }
+    }
+
+    /// The error for the client.
+    pub(super) fn message(&self) -> Option<Vec<u8>> {
+        self.sqlstate().map(|sqlstate| fatal(sqlstate, &self.to_string()))
+    }
+}
+
+/// An ErrorResponse that ends a connection.
+pub(super) fn fatal(sqlstate: SqlState, message: &str) -> Vec<u8> {
+    let field = |field: u8, text: &str| (field, text.to_owned());
+    let fields = [field(b'S', "FATAL"), field(b'V', "FATAL"), field(b'C', sqlstate.as_str()), field(b'M', message)];
+    let mut frame = BytesMut::new();
+    ErrorResponse::new(fields.into()).encode(&mut frame).expect("a short error can be written");
+    frame.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::backend::ErrorFields;
+
+    #[test]
+    fn a_refusal_is_a_fatal_error_with_its_sqlstate() {
+        let frame = Refusal::TooMany.message().unwrap();
+        let fields = ErrorFields::new(&frame[5..]);
+        assert_eq!(frame[0], b'E');
+        assert_eq!(fields.get(b'S'), Some(&b"FATAL"[..]));
+        assert_eq!(fields.sqlstate(), Some(SqlState::TOO_MANY_CONNECTIONS));
+        assert!(Refusal::ClientGone.message().is_none());
+    }
+}
