@@ -104,18 +104,26 @@ where
     S: FnOnce(SocketAddr) -> F,
     F: Future<Output = io::Result<P>>,
 {
-    let upstream = Upstream::open(options.upstream.as_deref()).await?;
+    let Some(upstream) = unless_interrupted(Upstream::open(options.upstream.as_deref())).await? else {
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
     let proxy = start_proxy(upstream.addr()).await.map_err(Error::Proxy)?;
     let bank = Bank::open(&upstream, options.accounts).await?;
     println!("{}\n{}", bank.server_version(), upstream.remark());
-    let measured = tokio::select! {
-        rows = measure(&options, &upstream, &bank, &proxy) => Some(rows),
-        interrupted = interruption() => { interrupted?; None }
-    };
-    bank.remove().await?;
-    match measured.transpose()? {
-        Some(rows) => Ok(conclude(&rows)),
-        None => Ok(ExitCode::from(INTERRUPTED)),
+    let rows = unless_interrupted(measure(&options, &upstream, &bank, &proxy)).await;
+    // Whatever came of it, the tables go; who wants an end again need not wait for that.
+    unless_interrupted(bank.remove()).await?;
+    Ok(rows?.map_or(ExitCode::from(INTERRUPTED), |rows| conclude(&rows)))
+}
+
+/// Carries `work` through, unless the user, or the system, wants an end: then there is no result.
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Error>>) -> Result<Option<T>, Error> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = work => result.map(Some),
+        _ = interrupt.recv() => Ok(None),
+        _ = terminate.recv() => Ok(None),
     }
 }
 
@@ -139,21 +147,11 @@ async fn measure(
         };
         let hidden_before = proxy.conflicts_hidden();
         let tally = workload::run(&plan, style, way, &config, bank.schema(), &progress).await?;
-        let hidden = (way == Way::Reprise).then(|| proxy.conflicts_hidden() - hidden_before);
+        let hidden = (way == Way::Reprise).then(|| proxy.conflicts_hidden().saturating_sub(hidden_before));
         let findings = audit::examine(style, &bank.ledger().await?, &tally);
         rows.push(Row { style, way, wanted: options.transfers, tally, hidden, findings });
     }
     Ok(rows)
-}
-
-/// Resolves when the user, or the system, wants an end.
-async fn interruption() -> io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-    }
 }
 
 fn conclude(rows: &[Row]) -> ExitCode {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::unistd::{Gid, Uid, User};
+use tempfile::TempDir;
 
 use super::Error;
 
@@ -46,9 +47,7 @@ impl Account {
     }
 
     /// A new directory of this account, at a place that it can reach.
-    ///
-    /// The directory is deleted by the [`Process`](super::process::Process) that works in it.
-    pub(super) fn create_directory(&self) -> io::Result<PathBuf> {
+    pub(super) fn create_directory(&self) -> io::Result<TempDir> {
         let parent = self.reachable_parent()?;
         let private = Permissions::from_mode(0o700);
         let directory =
@@ -56,7 +55,7 @@ impl Account {
         if let Self::Unprivileged(uid, gid) = self {
             chown(directory.path(), Some(uid.as_raw()), Some(gid.as_raw()))?;
         }
-        Ok(directory.keep())
+        Ok(directory)
     }
 
     fn reachable_parent(&self) -> io::Result<PathBuf> {

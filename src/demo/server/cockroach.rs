@@ -25,13 +25,8 @@ impl Cockroach {
         let account = Account::choose()?;
         let addr = free_addr()?;
         let directory = account.create_directory()?;
-        let server = server_command(binary, addr);
         // Its data is memory: there is nothing to shut down in good order.
-        let spawned = Process::spawn(&account, directory.clone(), "KILL", &server);
-        let mut process = spawned.inspect_err(|_| {
-            // The first error is the one to tell.
-            let _ = std::fs::remove_dir_all(&directory);
-        })?;
+        let mut process = Process::spawn(&account, directory, "KILL", &server_command(binary, addr))?;
         wait_until_ready(&mut process, || is_ready(addr)).await?;
         Ok(Self { _process: process, addr })
     }

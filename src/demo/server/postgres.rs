@@ -1,7 +1,7 @@
 //! A throwaway PostgreSQL.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tokio_postgres::{Config, NoTls};
@@ -70,16 +70,10 @@ impl Postgres {
     ) -> Result<Self, Error> {
         let addr = free_addr()?;
         let directory = account.create_directory()?;
-        let created = create_data(account, &binaries.initdb, &directory).await;
-        let spawned = created.and_then(|()| {
-            let server = server_command(&binaries.postgres, &directory, addr, settings);
-            // SIGQUIT is PostgreSQL's immediate shutdown.
-            Ok(Process::spawn(account, directory.clone(), "QUIT", &server)?)
-        });
-        let process = spawned.inspect_err(|_| {
-            // The first error is the one to tell.
-            let _ = std::fs::remove_dir_all(&directory);
-        })?;
+        create_data(account, &binaries.initdb, directory.path()).await?;
+        let server = server_command(&binaries.postgres, directory.path(), addr, settings);
+        // SIGQUIT is PostgreSQL's immediate shutdown.
+        let process = Process::spawn(account, directory, "QUIT", &server)?;
         let mut server = Self { process, addr, version: binaries.version.clone() };
         let data = server.data_directory();
         wait_until_ready(&mut server.process, || is_ready(addr, &data)).await?;
@@ -102,12 +96,12 @@ impl Postgres {
     }
 
     /// The data directory, for whoever wants to change `pg_hba.conf` and reload.
-    pub fn data_directory(&self) -> std::path::PathBuf {
+    pub fn data_directory(&self) -> PathBuf {
         data_directory(self.process.directory())
     }
 }
 
-fn data_directory(directory: &Path) -> std::path::PathBuf {
+fn data_directory(directory: &Path) -> PathBuf {
     directory.join("data")
 }
 
@@ -118,7 +112,7 @@ async fn create_data(account: &Account, initdb: &Path, directory: &Path) -> Resu
         .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"])
         .arg(data_directory(directory))
         .current_dir(directory);
-    let output = tokio::process::Command::from(command).output().await?;
+    let output = tokio::process::Command::from(command).kill_on_drop(true).output().await?;
     if output.status.success() {
         return Ok(());
     }

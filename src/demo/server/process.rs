@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use tempfile::TempDir;
+
 use super::account::Account;
 
 /// Runs the server beside a watch that reads this process's end of a pipe. The pipe closes on a drop as on a
@@ -38,7 +40,7 @@ impl Process {
     /// Starts `server` as `account` in `directory`, to be ended by `signal` (its name, as `kill -s` takes it).
     pub(super) fn spawn(
         account: &Account,
-        directory: PathBuf,
+        directory: TempDir,
         signal: &str,
         server: &Command,
     ) -> io::Result<Self> {
@@ -46,12 +48,12 @@ impl Process {
         let mut shell = account.command("/bin/sh");
         shell
             .args(["-c", WATCH, "sh"])
-            .arg(&directory)
+            .arg(directory.path())
             .arg(signal)
             .arg(server.get_program())
             .args(server.get_args())
             .envs(server.get_envs().filter_map(|(name, value)| Some((name, value?))))
-            .current_dir(&directory)
+            .current_dir(directory.path())
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log.try_clone()?)
@@ -59,7 +61,8 @@ impl Process {
             .process_group(0);
         let mut shell = shell.spawn()?;
         let lifeline = shell.stdin.take();
-        Ok(Self { shell, lifeline, log, directory })
+        // From here on the shell removes it.
+        Ok(Self { shell, lifeline, log, directory: directory.keep() })
     }
 
     /// Whether the server still runs.
@@ -101,7 +104,8 @@ mod tests {
         let directory = account.create_directory().unwrap();
         let mut sleep = Command::new("sleep");
         sleep.arg("600");
-        let mut process = Process::spawn(&account, directory.clone(), "TERM", &sleep).unwrap();
+        let mut process = Process::spawn(&account, directory, "TERM", &sleep).unwrap();
+        let directory = process.directory().to_owned();
         assert!(process.is_running().unwrap());
         assert!(directory.exists());
         drop(process);
@@ -114,10 +118,10 @@ mod tests {
         let directory = account.create_directory().unwrap();
         let mut echo = Command::new("echo");
         echo.arg("cannot bind");
-        let mut process = Process::spawn(&account, directory.clone(), "TERM", &echo).unwrap();
+        let mut process = Process::spawn(&account, directory, "TERM", &echo).unwrap();
         process.shell.wait().unwrap();
         assert!(!process.is_running().unwrap());
         assert_eq!(process.log(), "cannot bind");
-        assert!(!directory.exists());
+        assert!(!process.directory().exists());
     }
 }
