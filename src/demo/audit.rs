@@ -69,7 +69,6 @@ impl Findings {
 
     /// Whether the database did what the clients were told, once, and kept all of it.
     pub(super) fn is_clean(&self) -> bool {
-        let Self { in_doubt: _, .. } = self;
         self.is_money_conserved() && self.lost() == 0 && self.repeated == 0 && self.unreported == 0
     }
 }

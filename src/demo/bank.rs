@@ -30,22 +30,26 @@ impl Bank {
         tokio::spawn(connection);
         let server_version = server_version(&client).await.map_err(Error::Bank)?;
         let bank = Self { client, schema, accounts: accounts.into(), server_version };
-        bank.execute(&bank.definition()).await?;
+        bank.create_tables().await?;
         Ok(bank)
     }
 
-    fn definition(&self) -> String {
+    async fn create_tables(&self) -> Result<(), Error> {
         let schema = &self.schema;
-        format!(
-            "CREATE SCHEMA {schema};
-             CREATE TABLE {schema}.accounts (
-                 id BIGINT PRIMARY KEY, balance BIGINT NOT NULL, version BIGINT NOT NULL);
-             CREATE TABLE {schema}.journal (
+        self.execute(&format!("CREATE SCHEMA {schema}")).await?;
+        self.execute(&format!(
+            "CREATE TABLE {schema}.accounts (
+                 id BIGINT PRIMARY KEY, balance BIGINT NOT NULL, version BIGINT NOT NULL)"
+        ))
+        .await?;
+        self.execute(&format!(
+            "CREATE TABLE {schema}.journal (
                  client BIGINT NOT NULL, number BIGINT NOT NULL,
                  source BIGINT NOT NULL, target BIGINT NOT NULL, amount BIGINT NOT NULL,
                  source_version BIGINT, source_read BIGINT, source_written BIGINT,
-                 target_version BIGINT, target_read BIGINT, target_written BIGINT);"
-        )
+                 target_version BIGINT, target_read BIGINT, target_written BIGINT)"
+        ))
+        .await
     }
 
     /// The schema of the tables.
@@ -61,10 +65,10 @@ impl Bank {
     /// Empties the journal and gives every account its initial balance.
     pub(super) async fn reset(&self) -> Result<(), Error> {
         let Self { schema, accounts, .. } = self;
+        self.execute(&format!("TRUNCATE {schema}.accounts, {schema}.journal")).await?;
         self.execute(&format!(
-            "TRUNCATE {schema}.accounts, {schema}.journal;
-             INSERT INTO {schema}.accounts (id, balance, version)
-                 SELECT id, {INITIAL_BALANCE}, 0 FROM generate_series(1, {accounts}) AS ids (id);"
+            "INSERT INTO {schema}.accounts (id, balance, version)
+                 SELECT id, {INITIAL_BALANCE}, 0 FROM generate_series(1, {accounts}) AS ids (id)"
         ))
         .await
     }
@@ -95,8 +99,9 @@ impl Bank {
         self.execute(&format!("DROP SCHEMA {} CASCADE", self.schema)).await
     }
 
-    async fn execute(&self, statements: &str) -> Result<(), Error> {
-        self.client.batch_execute(statements).await.map_err(Error::Bank)
+    /// Runs one statement: CockroachDB changes schemas best in transactions of their own.
+    async fn execute(&self, statement: &str) -> Result<(), Error> {
+        self.client.batch_execute(statement).await.map_err(Error::Bank)
     }
 }
 

@@ -1,7 +1,5 @@
 //! The table at the end, and the lines that say how to read it.
 
-use std::fmt::Write;
-
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::audit::Findings;
@@ -22,10 +20,9 @@ const HEADER: [&str; 11] = [
 ];
 
 const EXPLANATION: &str = "\
-Look at the blind rows: the same transfers fail without retries, need a loop in the application, or go through Reprise
-with neither. A read-modify-write transfer has shown balances to the application: where they have changed, no retry may
-be hidden and the application sees the conflict, through Reprise too. Latency is that of committed transfers, from the
-first BEGIN, retries included. Money and updates are checked against a journal row that each transfer writes.
+Blind transfers: an application without a retry loop loses most of them, but through Reprise it need not know of conflicts.
+Read-modify-write: it has been shown balances; where they changed, hiding a retry would be a lie, so it sees the conflict.
+Latency counts from a committed transfer's first BEGIN; money and updates are checked against the journal each one writes.
 ";
 
 /// One row: a style, a way, and what came of it.
@@ -114,11 +111,7 @@ fn remarks(row: &Row) -> Vec<String> {
 }
 
 fn unexpected(sqlstate: &str) -> String {
-    let mut text = String::from("errors that are no conflicts: ");
-    let is_code = sqlstate.len() == 5;
-    // Writing to a string cannot fail.
-    let _ = write!(text, "{}{sqlstate}", if is_code { "SQLSTATE " } else { "" });
-    text
+    format!("errors that are no conflicts: {sqlstate}")
 }
 
 #[cfg(test)]
@@ -168,7 +161,7 @@ mod tests {
         row.tally.errors.insert("57014".to_owned(), 4);
         let text = render(&[row], false);
         assert!(line(&text, Way::Reprise).contains("| NO: -5 | 2 |"));
-        for remark in ["4 errors that are no conflicts: SQLSTATE 57014", "2 ACKNOWLEDGED", "3 RUN MORE"] {
+        for remark in ["4 errors that are no conflicts: 57014", "2 ACKNOWLEDGED", "3 RUN MORE"] {
             assert!(text.contains(&format!("blind, Reprise: {remark}")), "{text}");
         }
     }

@@ -36,12 +36,15 @@ impl Failure {
 
     fn at_commit(error: &tokio_postgres::Error) -> Self {
         let failure = Self::before_commit(error);
-        let in_doubt = match &failure.sqlstate {
-            Some(sqlstate) => IN_DOUBT.iter().any(|prefix| sqlstate.starts_with(prefix)),
-            None => true,
-        };
+        let in_doubt = leaves_doubt(failure.sqlstate.as_deref());
         Self { in_doubt, ..failure }
     }
+}
+
+/// Whether a transaction may have committed although its COMMIT failed like this; without a code, the connection was
+/// lost.
+fn leaves_doubt(sqlstate: Option<&str>) -> bool {
+    sqlstate.is_none_or(|sqlstate| IN_DOUBT.iter().any(|prefix| sqlstate.starts_with(prefix)))
 }
 
 /// A connection with the statements that it needs, prepared.
@@ -179,5 +182,20 @@ pub(super) fn explain(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(server) => format!("{} (SQLSTATE {})", server.message(), server.code().code()),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_in_doubt_only_if_nobody_said_that_it_failed() {
+        for sqlstate in [None, Some("40003"), Some("08007"), Some("08006"), Some("57P01")] {
+            assert!(leaves_doubt(sqlstate), "{sqlstate:?}");
+        }
+        for sqlstate in [Some("40001"), Some("40P01"), Some("25P02"), Some("57014")] {
+            assert!(!leaves_doubt(sqlstate), "{sqlstate:?}");
+        }
     }
 }
