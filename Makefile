@@ -16,8 +16,7 @@ help: ## List these commands
 # A release build: the table shows latencies, and those of a debug build would be no one's.
 demo: ## Show the same contended transfers without retries, with a client's loop, and through Reprise
 	scripts/install-postgresql.sh --or-cockroach
-	$(CARGO) build --release --locked --bin reprise
-	$(CARGO) run --quiet --release --locked --bin reprise -- demo $(DEMO_FLAGS)
+	$(CARGO) run --release --locked --bin reprise -- demo $(DEMO_FLAGS)
 
 test: lint docs tests ## Run everything that CI runs
 

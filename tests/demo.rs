@@ -99,3 +99,15 @@ async fn a_proxy_that_loses_commits_is_found_out() {
     assert_same(code, ExitCode::FAILURE);
     assert_eq!(schemas, 0);
 }
+
+#[tokio::test]
+async fn a_proxy_that_lets_nothing_through_proves_nothing() {
+    let (code, schemas) = run(|bytes| {
+        if let Some(at) = bytes.windows(5).position(|window| window == b"BEGIN") {
+            bytes[at..at + 5].copy_from_slice(b"BEGUN");
+        }
+    })
+    .await;
+    assert_same(code, ExitCode::FAILURE);
+    assert_eq!(schemas, 0);
+}

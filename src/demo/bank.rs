@@ -19,9 +19,7 @@ pub(super) struct Bank {
 }
 
 impl Bank {
-    /// Creates the schema, under a name that nobody else has, and its tables.
-    ///
-    /// The journal has no key: a transfer that was run twice must be found there, not refused.
+    /// Connects, and chooses a name for the schema that nobody else has.
     pub(super) async fn open(upstream: &Upstream, accounts: u32) -> Result<Self, Error> {
         let schema = format!("reprise_demo_{:016x}", fastrand::u64(..));
         let (client, connection) =
@@ -29,12 +27,13 @@ impl Bank {
         // It ends with the client; an error shows in the client's next statement.
         tokio::spawn(connection);
         let server_version = server_version(&client).await.map_err(Error::Bank)?;
-        let bank = Self { client, schema, accounts: accounts.into(), server_version };
-        bank.create_tables().await?;
-        Ok(bank)
+        Ok(Self { client, schema, accounts: accounts.into(), server_version })
     }
 
-    async fn create_tables(&self) -> Result<(), Error> {
+    /// Creates the schema and its tables.
+    ///
+    /// The journal has no key: a transfer that was run twice must be found there, not refused.
+    pub(super) async fn create_tables(&self) -> Result<(), Error> {
         let schema = &self.schema;
         self.execute(&format!("CREATE SCHEMA {schema}")).await?;
         self.execute(&format!(
@@ -96,7 +95,7 @@ impl Bank {
 
     /// Removes the schema and all that is in it.
     pub(super) async fn remove(&self) -> Result<(), Error> {
-        self.execute(&format!("DROP SCHEMA {} CASCADE", self.schema)).await
+        self.execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema)).await
     }
 
     /// Runs one statement: CockroachDB changes schemas best in transactions of their own.
