@@ -43,8 +43,8 @@ pub struct Options {
     /// if that is on PATH, else PostgreSQL.
     #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,
-    /// Clients that transfer money at the same time.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Clients that transfer money at the same time, 150 at most.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=150))]
     pub clients: u32,
     /// Accounts that they transfer between; the fewer, the more conflicts.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
