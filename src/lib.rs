@@ -2,6 +2,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod proxy;
 pub mod replay;
 pub mod telemetry;
 pub mod wire;

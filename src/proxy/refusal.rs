@@ -66,13 +66,17 @@ impl Refusal {
     /// The SQLSTATE that the client is told; `None` if nobody is there to be told.
     const fn sqlstate(&self) -> Option<SqlState> {
         match self {
-            Self::Startup(_) | Self::ClientFrame(_) | Self::ClientMessage(_) => Some(SqlState::PROTOCOL_VIOLATION),
+            Self::Startup(_) | Self::ClientFrame(_) | Self::ClientMessage(_) => {
+                Some(SqlState::PROTOCOL_VIOLATION)
+            }
             Self::Protocol { .. } => Some(SqlState::FEATURE_NOT_SUPPORTED),
             Self::TimedOut(_) => Some(SqlState::QUERY_CANCELED),
             Self::TooMany => Some(SqlState::TOO_MANY_CONNECTIONS),
             Self::ShuttingDown => Some(SqlState::CANNOT_CONNECT_NOW),
             Self::Unreachable(_) => Some(SqlState::CONNECTION_REJECTED),
-            Self::ServerClosed | Self::ServerNonsense(_) | Self::Server(_) => Some(SqlState::CONNECTION_FAILURE),
+            Self::ServerClosed | Self::ServerNonsense(_) | Self::Server(_) => {
+                Some(SqlState::CONNECTION_FAILURE)
+            }
             Self::ClientGone | Self::Client(_) => None,
         }
     }
@@ -102,7 +106,8 @@ impl Refusal {
 /// An ErrorResponse that ends a connection.
 pub(super) fn fatal(sqlstate: SqlState, message: &str) -> Vec<u8> {
     let field = |field: u8, text: &str| (field, text.to_owned());
-    let fields = [field(b'S', "FATAL"), field(b'V', "FATAL"), field(b'C', sqlstate.as_str()), field(b'M', message)];
+    let fields =
+        [field(b'S', "FATAL"), field(b'V', "FATAL"), field(b'C', sqlstate.as_str()), field(b'M', message)];
     let mut frame = BytesMut::new();
     ErrorResponse::new(fields.into()).encode(&mut frame).expect("a short error can be written");
     frame.into()

@@ -1,0 +1,36 @@
+# The commands for people and for CI. `make` alone lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+CARGO ?= cargo
+DEMO_FLAGS ?=
+
+.DEFAULT_GOAL := help
+# The steps of `test` share the machine and one output.
+.NOTPARALLEL:
+.PHONY: help demo test format lint docs tests
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# A release build: the table shows latencies, and those of a debug build would be no one's.
+demo: ## Show the same contended transfers without retries, with a client's loop, and through Reprise
+	scripts/install-postgresql.sh --or-cockroach
+	$(CARGO) run --release --locked --bin reprise -- demo $(DEMO_FLAGS)
+
+test: lint docs tests ## Run everything that CI runs
+
+format: ## Format the code
+	$(CARGO) fmt --all
+
+lint: ## Check the format, and clippy's lints as errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+docs: ## Build the documentation, with warnings as errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+# The recorded conversations are held against a throwaway PostgreSQL; the end-to-end tests start their own.
+tests: ## Run all tests: unit, golden, and end to end on real PostgreSQL
+	scripts/install-postgresql.sh
+	$(CARGO) run --quiet --locked --example postgres -- $(CARGO) test --workspace --locked

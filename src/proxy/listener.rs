@@ -1,0 +1,169 @@
+//! Accepts clients, bounds their number, and lets their sessions end in peace at shutdown.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::cancel::{self, Registry};
+use super::connection::Connection;
+use super::handshake::{self, Opened, Opening};
+use super::refusal::Refusal;
+use super::session::{Ledger, Session};
+use crate::config::{Config, DialectChoice};
+use crate::replay::{Engine, Policy};
+use crate::telemetry::Telemetry;
+
+/// How long accepting pauses after the operating system refused a connection, out of file descriptors for example.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections beyond `max_connections` that are held at a time to tell them so.
+const REFUSED_AT_ONCE: usize = 64;
+
+/// What every session shares.
+struct Shared {
+    config: Arc<Config>,
+    policy: Arc<Policy>,
+    telemetry: Arc<Telemetry>,
+    registry: Registry,
+    sessions: AtomicU64,
+    seats: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+/// Serves clients until `shutdown` completes; then accepts no more, lets transactions finish for `proxy.drain_timeout`, and
+/// returns.
+///
+/// # Errors
+/// None at present: what goes wrong with one connection is logged and counted, and the others go on.
+pub async fn serve(
+    listener: TcpListener,
+    config: Arc<Config>,
+    telemetry: Arc<Telemetry>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let shared = Arc::new(Shared {
+        policy: Arc::new(config.policy()),
+        telemetry,
+        registry: Registry::default(),
+        sessions: AtomicU64::new(0),
+        seats: Arc::new(Semaphore::new(config.proxy.max_connections)),
+        refusals: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
+        shutdown: CancellationToken::new(),
+        config,
+    });
+    let tasks = TaskTracker::new();
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let shared = Arc::clone(&shared);
+                    tasks.spawn(async move {
+                        if let Err(refusal) = admit(stream, &shared).await {
+                            log_refusal(&refusal, peer, &shared.telemetry);
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            () = &mut shutdown => break,
+        }
+    }
+    drop(listener);
+    shared.shutdown.cancel();
+    tasks.close();
+    if tokio::time::timeout(shared.config.proxy.drain_timeout, tasks.wait()).await.is_err() {
+        tracing::warn!(sessions = tasks.len(), "sessions with open transactions are cut off");
+    }
+    Ok(())
+}
+
+fn log_refusal(refusal: &Refusal, peer: std::net::SocketAddr, telemetry: &Telemetry) {
+    let source = std::error::Error::source(refusal).map(ToString::to_string);
+    match refusal.cause() {
+        Some(cause) => {
+            telemetry.refused(cause);
+            tracing::warn!(%peer, cause = cause.name(), source, "{refusal}");
+        }
+        None => tracing::debug!(%peer, source, "{refusal}"),
+    }
+}
+
+/// Takes one client from its first byte to its last.
+async fn admit(stream: TcpStream, shared: &Shared) -> Result<(), Refusal> {
+    stream.set_nodelay(true).map_err(Refusal::Client)?;
+    let mut client = Connection::new(stream);
+    match welcome(&mut client, shared).await {
+        Ok(Some(opened)) => {
+            run(client, *opened, shared).await;
+            Ok(())
+        }
+        Ok(None) => client.close().await.map_err(Refusal::Client),
+        Err(refusal) => {
+            client.outbox().extend(refusal.message().unwrap_or_default());
+            // Whoever does not read what it is told is closed without it.
+            let _ = tokio::time::timeout(ACCEPT_PAUSE, client.close()).await;
+            Err(refusal)
+        }
+    }
+}
+
+/// The startup within its limits of number and time. `None` if there is nothing more to do for the client.
+async fn welcome(
+    client: &mut Connection<TcpStream>,
+    shared: &Shared,
+) -> Result<Option<Box<Opened>>, Refusal> {
+    let limit = shared.config.proxy.startup_timeout;
+    let opening = handshake::open(client, &shared.config.upstream, &shared.telemetry);
+    let opening = tokio::select! {
+        opening = tokio::time::timeout(limit, opening) => opening.map_err(|_| Refusal::TimedOut(limit))??,
+        () = shared.shutdown.cancelled() => return Err(Refusal::ShuttingDown),
+    };
+    match opening {
+        Opening::Session(opened) => Ok(Some(opened)),
+        Opening::Refused => Ok(None),
+        Opening::Cancel(key) => {
+            shared.telemetry.cancel_requested();
+            shared.registry.cancel(&key, &shared.config.upstream).await;
+            Ok(None)
+        }
+    }
+}
+
+/// Runs a session to its end.
+async fn run(client: Connection<TcpStream>, opened: Opened, shared: &Shared) {
+    let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+    let _open = shared.telemetry.session_opened();
+    let dialect = match shared.config.upstream.dialect {
+        DialectChoice::Auto => opened.dialect,
+        DialectChoice::Fixed(dialect) => dialect,
+    };
+    // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
+    let engine = Engine::new(Arc::clone(&shared.policy), dialect, seed(id));
+    let registration = shared.registry.register(opened.key.as_deref());
+    let ledger = Ledger { id, telemetry: Arc::clone(&shared.telemetry), held: 0 };
+    let shutdown = shared.shutdown.clone().cancelled_owned();
+    tracing::debug!(session = id, dialect = dialect.name(), "session begins");
+    let (ending, orphaned) =
+        Session::new(engine, client, opened.server, registration, shutdown, ledger).run().await;
+    tracing::debug!(session = id, "session ends: {ending}");
+    if let Some(key) = orphaned {
+        cancel::forward(&key, &shared.config.upstream).await;
+    }
+}
+
+/// Differs from session to session and from process to process.
+fn seed(session: u64) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(session)
+}

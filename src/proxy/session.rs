@@ -1,0 +1,325 @@
+//! One session: moves bytes between client, engine and server until one of them ends it.
+//!
+//! Both directions are polled in one task. A turn reads what is there, lets the engine decide, and writes what came of it:
+//! one read and one write a side. No side waits for the other: what cannot be written now stays in the outbox, and above a
+//! backlog nothing more is read for it.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::cancel::Registration;
+use super::connection::Connection;
+use super::refusal::fatal;
+use crate::replay::{Engine, Event, Output};
+use crate::telemetry::Telemetry;
+use crate::wire::{BadLength, SqlState};
+
+/// How a session ended.
+#[derive(Debug, Error)]
+pub(super) enum Ending {
+    /// The client closed its connection.
+    #[error("the client left")]
+    ClientLeft,
+    /// The database closed its connection.
+    #[error("the database closed the connection")]
+    ServerLeft,
+    /// The session cannot go on.
+    #[error("the session could not go on after a conflict")]
+    Lost,
+    /// The proxy shuts down.
+    #[error("the proxy is shutting down")]
+    ShuttingDown,
+    /// The client sent what is no message.
+    #[error("the client broke the protocol: {0}")]
+    ClientViolation(BadLength),
+    /// The server sent what is no message.
+    #[error("the database broke the protocol: {0}")]
+    ServerViolation(BadLength),
+    /// The connection to the client failed.
+    #[error("connection to the client: {0}")]
+    Client(io::Error),
+    /// The connection to the database failed.
+    #[error("connection to the database: {0}")]
+    Server(io::Error),
+}
+
+/// A session that runs.
+pub(super) struct Session<C, S> {
+    engine: Engine,
+    client: Connection<C>,
+    server: Connection<S>,
+    registration: Registration,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    draining: bool,
+    clock: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+    ledger: Ledger,
+}
+
+/// Where a session is accounted for.
+pub(super) struct Ledger {
+    pub(super) id: u64,
+    pub(super) telemetry: Arc<Telemetry>,
+    /// Bytes of journal that are granted to the session.
+    pub(super) held: usize,
+}
+
+impl Ledger {
+    fn hold(&mut self, bytes: usize) -> bool {
+        let budget = self.telemetry.journal();
+        let granted = bytes <= self.held || budget.reserve(bytes - self.held);
+        if granted {
+            budget.release(self.held.saturating_sub(bytes));
+            self.held = bytes;
+        }
+        granted
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
+}
+
+/// What the engine asks for lands in the outboxes.
+struct Outlet<'a> {
+    to_client: &'a mut Vec<u8>,
+    to_server: &'a mut Vec<u8>,
+    ledger: &'a mut Ledger,
+    closed: bool,
+}
+
+impl Output for Outlet<'_> {
+    fn frontend(&mut self, bytes: &[u8]) {
+        self.to_client.extend_from_slice(bytes);
+    }
+
+    fn backend(&mut self, bytes: &[u8]) {
+        self.to_server.extend_from_slice(bytes);
+    }
+
+    fn report(&mut self, event: Event) {
+        self.ledger.telemetry.record(self.ledger.id, &event);
+    }
+
+    fn hold(&mut self, journal_bytes: usize) -> bool {
+        self.ledger.hold(journal_bytes)
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+}
+
+impl<C, S> Session<C, S>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    pub(super) fn new(
+        engine: Engine,
+        client: Connection<C>,
+        server: Connection<S>,
+        registration: Registration,
+        shutdown: WaitForCancellationFutureOwned,
+        ledger: Ledger,
+    ) -> Self {
+        Self {
+            engine,
+            client,
+            server,
+            registration,
+            shutdown: Box::pin(shutdown),
+            draining: false,
+            clock: Instant::now(),
+            timer: None,
+            ledger,
+        }
+    }
+
+    /// Runs to the end. Returns why it ended, and the key to cancel what the server may still be at work on for nobody.
+    pub(super) async fn run(mut self) -> (Ending, Option<Box<[u8]>>) {
+        let first = self.take_requests();
+        let ending = match first {
+            Ok(_) => std::future::poll_fn(|cx| self.poll(cx)).await,
+            Err(ending) => ending,
+        };
+        let orphaned =
+            matches!(ending, Ending::ClientLeft | Ending::Client(_)) && self.engine.awaits_answer();
+        self.say_goodbye(&ending).await;
+        (ending, orphaned.then(|| self.registration.key().map(Box::from)).flatten())
+    }
+
+    /// Tells the sides that are still there.
+    async fn say_goodbye(&mut self, ending: &Ending) {
+        let now = self.clock.elapsed();
+        let goodbye = match ending {
+            Ending::ClientViolation(violation) => {
+                Some(fatal(SqlState::PROTOCOL_VIOLATION, &violation.to_string()))
+            }
+            Ending::ServerViolation(_) => Some(fatal(
+                SqlState::CONNECTION_FAILURE,
+                "the database does not speak the PostgreSQL protocol",
+            )),
+            Ending::ShuttingDown => {
+                Some(fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"))
+            }
+            Ending::Server(_) => None,
+            _ => None,
+        };
+        self.client.outbox().extend(goodbye.unwrap_or_default());
+        self.with_engine(|engine, out| engine.frontend_closed(now, out));
+        if !matches!(ending, Ending::ClientLeft | Ending::Client(_)) {
+            // A client that reads no more cannot be told: its connection is closed all the same.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.client.close()).await;
+        }
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.server.close()).await;
+    }
+
+    /// One turn: everything that can be done now.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        match self.try_poll(cx) {
+            Ok(()) => Poll::Pending,
+            Err(ending) => Poll::Ready(ending),
+        }
+    }
+
+    fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        loop {
+            let mut moved = self.poll_server(cx)?;
+            moved |= self.poll_client(cx)?;
+            moved |= self.poll_timer(cx)?;
+            moved |= self.poll_cancel(cx)?;
+            self.poll_drain(cx)?;
+            self.poll_shutdown(cx)?;
+            if !moved {
+                return Ok(());
+            }
+        }
+    }
+
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        if self.server.is_backed_up() || !(self.engine.takes_requests() || self.client.received().is_empty())
+        {
+            return Ok(false);
+        }
+        match self.client.poll_fill(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => Err(Ending::ClientLeft),
+            Poll::Ready(Ok(_)) => self.take_requests().map(|()| true),
+            Poll::Ready(Err(error)) => Err(Ending::Client(error)),
+        }
+    }
+
+    fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        if self.client.is_backed_up() {
+            return Ok(false);
+        }
+        match self.server.poll_fill(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) => Err(self.server_left(Ending::ServerLeft)),
+            Poll::Ready(Ok(_)) => self.take_answers().map(|()| true),
+            Poll::Ready(Err(error)) => Err(self.server_left(Ending::Server(error))),
+        }
+    }
+
+    fn server_left(&mut self, ending: Ending) -> Ending {
+        let now = self.clock.elapsed();
+        self.with_engine(|engine, out| engine.backend_closed(now, out));
+        ending
+    }
+
+    /// Hands the engine what the client sent.
+    fn take_requests(&mut self) -> Result<(), Ending> {
+        let now = self.clock.elapsed();
+        let (received, to_client) = self.client.both();
+        let mut out =
+            Outlet { to_client, to_server: self.server.outbox(), ledger: &mut self.ledger, closed: false };
+        let taken = self.engine.handle_frontend(now, received, &mut out).map_err(Ending::ClientViolation)?;
+        let closed = out.closed;
+        self.client.consume(taken);
+        if closed { Err(Ending::Lost) } else { Ok(()) }
+    }
+
+    /// Hands the engine what the server sent, then what the client's requests were waiting with.
+    fn take_answers(&mut self) -> Result<(), Ending> {
+        let now = self.clock.elapsed();
+        let (received, to_server) = self.server.both();
+        let mut out =
+            Outlet { to_client: self.client.outbox(), to_server, ledger: &mut self.ledger, closed: false };
+        let taken = self.engine.handle_backend(now, received, &mut out).map_err(Ending::ServerViolation)?;
+        let closed = out.closed;
+        self.server.consume(taken);
+        if closed {
+            return Err(Ending::Lost);
+        }
+        if self.client.received().is_empty() { Ok(()) } else { self.take_requests() }
+    }
+
+    fn with_engine<T>(&mut self, call: impl FnOnce(&mut Engine, &mut Outlet<'_>) -> T) -> (T, bool) {
+        let mut out = Outlet {
+            to_client: self.client.outbox(),
+            to_server: self.server.outbox(),
+            ledger: &mut self.ledger,
+            closed: false,
+        };
+        let result = call(&mut self.engine, &mut out);
+        (result, out.closed)
+    }
+
+    /// The engine's time has come, or will.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        let Some(deadline) = self.engine.deadline() else {
+            self.timer = None;
+            return Ok(false);
+        };
+        let due = tokio::time::Instant::from_std(self.clock + deadline);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        if timer.as_mut().poll(cx).is_pending() {
+            return Ok(false);
+        }
+        self.timer = None;
+        // The timer's clock and this one may differ by a hair; the engine must not be told that it is early.
+        let now = self.clock.elapsed().max(deadline);
+        let ((), closed) = self.with_engine(|engine, out| engine.timeout(now, out));
+        if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
+    }
+
+    fn poll_cancel(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        let Poll::Ready(Some(ask)) = self.registration.asks.poll_recv(cx) else { return Ok(false) };
+        let now = self.clock.elapsed();
+        let (forward, closed) = self.with_engine(|engine, out| engine.cancel(now, out));
+        // Whoever asked may have run out of patience.
+        let _ = ask.send(forward);
+        if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        if let Poll::Ready(Err(error)) = self.server.poll_drain(cx) {
+            return Err(self.server_left(Ending::Server(error)));
+        }
+        match self.client.poll_drain(cx) {
+            Poll::Ready(Err(error)) => Err(Ending::Client(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A session ends at the first moment outside a transaction once the proxy shuts down.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        self.draining = self.draining || self.shutdown.as_mut().poll(cx).is_ready();
+        if self.draining && !self.engine.is_busy() { Err(Ending::ShuttingDown) } else { Ok(()) }
+    }
+}
