@@ -2,7 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
+use std::{iter, thread};
 
 /// The program with these arguments, in an environment that configures nothing.
 fn reprise(arguments: &[&str]) -> Command {
@@ -123,10 +126,13 @@ fn help_tells_flags_subcommands_variables_and_exit_codes() {
     assert_eq!((code, stdout), (0, format!("reprise {}\n", env!("CARGO_PKG_VERSION"))));
 }
 
+/// How long the program may take for anything before the test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A running proxy, ended with the test.
 struct Running {
     child: Child,
-    log: BufReader<ChildStderr>,
+    log: Receiver<String>,
 }
 
 impl Running {
@@ -134,20 +140,29 @@ impl Running {
         let mut command = reprise(arguments);
         command.env("REPRISE_LOG_FORMAT", "json").stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
-        let log = BufReader::new(child.stderr.take().expect("its standard error"));
+        let stderr = BufReader::new(child.stderr.take().expect("its standard error"));
+        let (sender, log) = mpsc::channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Self { child, log }
     }
 
     /// Waits for the line of the log with this message.
-    fn logged(&mut self, message: &str) -> serde_json::Value {
+    fn logged(&self, message: &str) -> serde_json::Value {
         loop {
-            let mut line = String::new();
-            assert_ne!(self.log.read_line(&mut line).expect("a line"), 0, "\"{message}\" was never logged");
+            let line = self.log.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|error| panic!("\"{message}\" was not logged: {error}"));
             let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
             if line["message"] == message {
                 return line;
             }
         }
+    }
+
+    /// Waits for the end, which closes standard error.
+    fn exit_code(mut self) -> Option<i32> {
+        let end = iter::repeat_with(|| self.log.recv_timeout(PATIENCE)).find_map(Result::err);
+        assert_eq!(end, Some(RecvTimeoutError::Disconnected), "it did not end");
+        self.child.wait().expect("it has ended").code()
     }
 
     fn signal(&self, name: &str) {
@@ -174,7 +189,7 @@ fn http_get(address: &str, path: &str) -> String {
 #[test]
 fn it_runs_until_a_signal() {
     for signal in ["TERM", "INT"] {
-        let mut running = Running::start(&["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        let running = Running::start(&["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
         let http = running.logged("serving metrics and health")["address"].as_str().expect("text").to_owned();
         let accepting = running.logged("accepting connections");
         assert_eq!(accepting["upstream"], "127.0.0.1:26257");
@@ -183,7 +198,7 @@ fn it_runs_until_a_signal() {
         assert!(http_get(&http, "/metrics").contains("\nreprise_sessions_total "));
         running.signal(signal);
         running.logged("shutting down; a second signal ends it at once");
-        assert_eq!(running.child.wait().expect("it ends").code(), Some(0));
+        assert_eq!(running.exit_code(), Some(0), "{signal}");
     }
 }
 
