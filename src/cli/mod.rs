@@ -1,6 +1,7 @@
 //! The command line: arguments, subcommands and exit codes.
 
 mod check;
+mod demo;
 mod run;
 
 use std::ffi::OsString;
@@ -41,6 +42,11 @@ enum Command {
     /// Every problem is told with its line and key on standard error. A valid configuration is printed as TOML, with
     /// the origin of each value that is not the default.
     Check(Options),
+    /// Shows the same contended bank transfers without retries, with a client's retry loop, and through Reprise.
+    ///
+    /// Uses the database of --upstream, else a cockroach found on PATH, else PostgreSQL's own binaries, to run a throwaway
+    /// server. Succeeds only if the transfers through Reprise conserved all money and lost no update.
+    Demo(crate::demo::Options),
 }
 
 /// Flags that override the configuration.
@@ -96,6 +102,7 @@ pub fn execute(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command {
         None => run::run(options.into_sources()),
         Some(Command::Check(options)) => check::check(options.into_sources()),
+        Some(Command::Demo(options)) => demo::demo(options),
     }
 }
 
@@ -107,6 +114,7 @@ fn after_help() -> String {
     let mut help = String::from(
         "Examples:\n  \
            reprise --upstream db.example.com:26257      with defaults for all else\n  \
+           reprise demo                                 see it at work, on a throwaway database\n  \
            reprise check --config reprise.toml          is the file valid, and what is in effect?\n  \
            REPRISE_RETRY_TIMEOUT=5s reprise             an option from the environment\n  \
            psql -h 127.0.0.1 -p 6432                    connect to it as to the database\n\n\

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{FAILURE, refuse};
 use crate::config::{self, Config, Sources};
+use crate::proxy;
 use crate::telemetry::{self, Telemetry};
 
 pub(super) fn run(sources: Sources) -> ExitCode {
@@ -64,21 +65,9 @@ async fn run_until_signal(config: Config) -> Result<(), Error> {
         }
     };
     tokio::select! {
-        served = serve(listener, config, telemetry, shutdown) => served.map_err(Error::Serve),
+        served = proxy::serve(listener, config, telemetry, shutdown) => served.map_err(Error::Serve),
         () = async { second.next().await; second.next().await } => Ok(()),
     }
-}
-
-/// Serves clients until shutdown.
-async fn serve(
-    listener: TcpListener,
-    config: Arc<Config>,
-    telemetry: Arc<Telemetry>,
-    shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    shutdown.await;
-    drop((listener, config, telemetry));
-    Ok(())
 }
 
 async fn listen(section: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {

@@ -118,7 +118,7 @@ mod tests {
                 "f.toml:4: retry.max_atempts: unknown key; did you mean max_attempts?",
                 "f.toml:5: retry.listen: unknown key; did you mean proxy.listen?",
                 "f.toml:6: retry.colour: unknown key; [retry] has mode, max_attempts, initial_backoff, max_backoff, \
-                 timeout, journal_bytes, journal_bytes_total, retry_deadlocks",
+                 timeout, journal_bytes, journal_bytes_total, deadlocks",
                 "f.toml:7: retri: unknown section; did you mean [retry]?",
                 "f.toml:8: colour: unknown section; there are [proxy], [upstream], [retry], [http], [log]",
             ]
@@ -127,12 +127,12 @@ mod tests {
 
     #[test]
     fn a_value_of_the_wrong_form_is_told() {
-        let text = "[retry]\nmax_attempts = \"3\"\nretry_deadlocks = 1\nmode = [1]\ntimeout = 1.5\n";
+        let text = "[retry]\nmax_attempts = \"3\"\ndeadlocks = 1\nmode = [1]\ntimeout = 1.5\n";
         assert_eq!(
             problems(text),
             [
                 "f.toml:2: retry.max_attempts: expected an integer, found string",
-                "f.toml:3: retry.retry_deadlocks: expected a boolean, found integer",
+                "f.toml:3: retry.deadlocks: expected a boolean, found integer",
                 "f.toml:4: retry.mode: expected a string, found array",
                 "f.toml:5: retry.timeout: expected a string, found float",
             ]

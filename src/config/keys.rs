@@ -97,7 +97,7 @@ pub static KEYS: &[Key] = &[
         "Requests kept for one transaction; a larger one cannot be replayed.",
     ),
     text("retry", "journal_bytes_total", "256MiB", "Requests kept for all transactions together."),
-    boolean("retry", "retry_deadlocks", "true", "Whether 40P01 is a conflict in the postgres dialect."),
+    boolean("retry", "deadlocks", "true", "Whether 40P01 is a conflict in the postgres dialect."),
     text(
         "http",
         "listen",

@@ -61,7 +61,7 @@ fn retry(reader: &mut Reader<'_>) -> Retry {
             max_backoff: reader.read("retry", "max_backoff", duration(ZERO..=MINUTE)),
             timeout: reader.read("retry", "timeout", duration(MILLISECOND..=HOUR)),
             journal_bytes: usize::try_from(journal_bytes).unwrap_or(usize::MAX),
-            retry_deadlocks: reader.read("retry", "retry_deadlocks", boolean),
+            deadlocks: reader.read("retry", "deadlocks", boolean),
         },
         journal_bytes_total: reader.read("retry", "journal_bytes_total", size(KIB..=1024 * GIB)),
     }

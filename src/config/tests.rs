@@ -26,7 +26,7 @@ fn other_value(key: &Key) -> &'static str {
         ("retry.timeout", "7m"),
         ("retry.journal_bytes", "7KiB"),
         ("retry.journal_bytes_total", "7MiB"),
-        ("retry.retry_deadlocks", "false"),
+        ("retry.deadlocks", "false"),
         ("http.listen", ""),
         ("log.format", "json"),
         ("log.level", "warn,reprise=debug"),

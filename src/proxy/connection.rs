@@ -112,11 +112,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.outbox.len() - self.written > BACKLOG_BYTES
     }
 
-    /// Whether everything is written.
-    pub(super) const fn is_drained(&self) -> bool {
-        self.outbox.is_empty()
-    }
-
     /// Reads once. Ready with the number of bytes, zero at the end of the stream.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.inbox.make_room();
@@ -196,6 +191,6 @@ mod tests {
         let mut got = String::new();
         peer.read_to_string(&mut got).await.unwrap();
         assert_eq!(got, "bye");
-        assert!(connection.is_drained() && !connection.is_backed_up());
+        assert!(connection.outbox.is_empty() && !connection.is_backed_up());
     }
 }

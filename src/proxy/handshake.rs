@@ -26,13 +26,11 @@ const STARTUP_MESSAGE_BYTES_MAX: usize = 1 << 20;
 const PROTOCOL_3_0: i32 = 196_608;
 
 /// What a client's first packets came to.
-pub(super) enum Opening {
-    /// A session, ready for its first request.
-    Session(Box<Opened>),
+pub(super) enum First {
+    /// The startup packet to send to the database.
+    Startup(Vec<u8>),
     /// A CancelRequest with this key.
     Cancel(Vec<u8>),
-    /// The database refused the session, and has told the client why.
-    Refused,
 }
 
 /// A session that the database has admitted.
@@ -45,34 +43,24 @@ pub(super) struct Opened {
     pub(super) key: Option<Box<[u8]>>,
 }
 
-/// Takes a client from its first packet to a session. Not cancel safe, but nothing is lost that a closed connection would
-/// not lose.
-pub(super) async fn open(
+/// Connects to the database and relays until it has admitted the client. `None` if it has refused it, and told it why.
+pub(super) async fn enter(
     client: &mut Connection<TcpStream>,
+    startup: &[u8],
     upstream: &Upstream,
     telemetry: &Telemetry,
-) -> Result<Opening, Refusal> {
-    let startup = match first_packet(client).await? {
-        First::Startup(packet) => packet,
-        First::Cancel(key) => return Ok(Opening::Cancel(key)),
-    };
+) -> Result<Option<Opened>, Refusal> {
     let stream = upstream::connect(&upstream.address, upstream.connect_timeout).await.map_err(|error| {
         telemetry.upstream_connect_failed();
         Refusal::Unreachable(error)
     })?;
     let mut server = Connection::new(stream);
-    server.outbox().extend_from_slice(&startup);
+    server.outbox().extend_from_slice(startup);
     relay_authentication(client, server).await
 }
 
-enum First {
-    /// The startup packet to send to the database.
-    Startup(Vec<u8>),
-    Cancel(Vec<u8>),
-}
-
 /// Reads packets until one starts a session or cancels. TLS and GSSAPI encryption are declined, each once.
-async fn first_packet(client: &mut Connection<TcpStream>) -> Result<First, Refusal> {
+pub(super) async fn first_packet(client: &mut Connection<TcpStream>) -> Result<First, Refusal> {
     let (mut tls, mut gss) = (false, false);
     loop {
         let bytes = match Initial::packet_bytes(client.received())? {
@@ -129,7 +117,7 @@ fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Vec<u8>, Refu
 async fn relay_authentication(
     client: &mut Connection<TcpStream>,
     mut server: Connection<TcpStream>,
-) -> Result<Opening, Refusal> {
+) -> Result<Option<Opened>, Refusal> {
     let mut greeting = Greeting::default();
     loop {
         server.drain().await.map_err(Refusal::Server)?;
@@ -137,12 +125,12 @@ async fn relay_authentication(
         tokio::select! {
             read = server.fill() => {
                 if read.map_err(Refusal::Server)? == 0 {
-                    return if greeting.refused { Ok(Opening::Refused) } else { Err(Refusal::ServerClosed) };
+                    return if greeting.refused { Ok(None) } else { Err(Refusal::ServerClosed) };
                 }
                 if relay_greeting(&mut server, client, &mut greeting)? {
                     client.drain().await.map_err(Refusal::Client)?;
                     let Greeting { key, dialect, .. } = greeting;
-                    return Ok(Opening::Session(Box::new(Opened { server, dialect, key })));
+                    return Ok(Some(Opened { server, dialect, key }));
                 }
             }
             read = client.fill() => {
@@ -178,11 +166,7 @@ fn relay_greeting(
         let frame = &server.received()[..bytes];
         let (frame_tag, body) = (frame[0], &frame[HEADER_BYTES..]);
         match frame_tag {
-            tag::PARAMETER_STATUS => {
-                if backend::parameter_status(body).is_some_and(|(name, _)| name == b"crdb_version") {
-                    greeting.dialect = Dialect::Cockroach;
-                }
-            }
+            tag::PARAMETER_STATUS if is_crdb_version(body) => greeting.dialect = Dialect::Cockroach,
             tag::BACKEND_KEY_DATA => greeting.key = Some(body.into()),
             tag::ERROR_RESPONSE => greeting.refused = true,
             _ => {}
@@ -194,6 +178,11 @@ fn relay_greeting(
         }
     }
     Ok(false)
+}
+
+/// Only CockroachDB reports this setting.
+fn is_crdb_version(body: &[u8]) -> bool {
+    backend::parameter_status(body).is_some_and(|(name, _)| name == b"crdb_version")
 }
 
 /// Passes on what the client answers. Anything but an answer to an authentication request waits for the session.

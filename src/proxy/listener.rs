@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cancel::{self, Registry};
 use super::connection::Connection;
-use super::handshake::{self, Opened, Opening};
+use super::handshake::{self, First, Opened};
 use super::refusal::Refusal;
 use super::session::{Ledger, Session};
 use crate::config::{Config, DialectChoice};
@@ -22,8 +22,11 @@ use crate::telemetry::Telemetry;
 
 /// How long accepting pauses after the operating system refused a connection, out of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections beyond `max_connections` that are held at a time to tell them so.
-const REFUSED_AT_ONCE: usize = 64;
+/// How long a client that is refused may take to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Connections besides those of sessions that are open at a time: clients that start, cancel, or are told that there is no
+/// room. Beyond that they are closed unheard.
+const VISITORS_MAX: usize = 256;
 
 /// What every session shares.
 struct Shared {
@@ -32,8 +35,8 @@ struct Shared {
     telemetry: Arc<Telemetry>,
     registry: Registry,
     sessions: AtomicU64,
-    seats: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
+    seats: Semaphore,
+    doors: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
 
@@ -53,8 +56,8 @@ pub async fn serve(
         telemetry,
         registry: Registry::default(),
         sessions: AtomicU64::new(0),
-        seats: Arc::new(Semaphore::new(config.proxy.max_connections)),
-        refusals: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
+        seats: Semaphore::new(config.proxy.max_connections),
+        doors: Arc::new(Semaphore::new(config.proxy.max_connections + VISITORS_MAX)),
         shutdown: CancellationToken::new(),
         config,
     });
@@ -64,8 +67,13 @@ pub async fn serve(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
+                    let Ok(door) = Arc::clone(&shared.doors).try_acquire_owned() else {
+                        log_refusal(&Refusal::TooMany, peer, &shared.telemetry);
+                        continue;
+                    };
                     let shared = Arc::clone(&shared);
                     tasks.spawn(async move {
+                        let _door = door;
                         if let Err(refusal) = admit(stream, &shared).await {
                             log_refusal(&refusal, peer, &shared.telemetry);
                         }
@@ -103,39 +111,45 @@ fn log_refusal(refusal: &Refusal, peer: std::net::SocketAddr, telemetry: &Teleme
 async fn admit(stream: TcpStream, shared: &Shared) -> Result<(), Refusal> {
     stream.set_nodelay(true).map_err(Refusal::Client)?;
     let mut client = Connection::new(stream);
-    match welcome(&mut client, shared).await {
-        Ok(Some(opened)) => {
-            run(client, *opened, shared).await;
+    let limit = shared.config.proxy.startup_timeout;
+    let welcomed = tokio::select! {
+        welcomed = tokio::time::timeout(limit, welcome(&mut client, shared)) => {
+            welcomed.unwrap_or(Err(Refusal::TimedOut(limit)))
+        }
+        () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
+    };
+    match welcomed {
+        Ok(Some((opened, _seat))) => {
+            run(client, opened, shared).await;
             Ok(())
         }
         Ok(None) => client.close().await.map_err(Refusal::Client),
         Err(refusal) => {
             client.outbox().extend(refusal.message().unwrap_or_default());
             // Whoever does not read what it is told is closed without it.
-            let _ = tokio::time::timeout(ACCEPT_PAUSE, client.close()).await;
+            let _ = tokio::time::timeout(FAREWELL, client.close()).await;
             Err(refusal)
         }
     }
 }
 
-/// The startup within its limits of number and time. `None` if there is nothing more to do for the client.
-async fn welcome(
+/// The startup of a client, and its seat among `proxy.max_connections`: a request to cancel needs none. `None` if there is
+/// nothing more to do for it.
+async fn welcome<'a>(
     client: &mut Connection<TcpStream>,
-    shared: &Shared,
-) -> Result<Option<Box<Opened>>, Refusal> {
-    let limit = shared.config.proxy.startup_timeout;
-    let opening = handshake::open(client, &shared.config.upstream, &shared.telemetry);
-    let opening = tokio::select! {
-        opening = tokio::time::timeout(limit, opening) => opening.map_err(|_| Refusal::TimedOut(limit))??,
-        () = shared.shutdown.cancelled() => return Err(Refusal::ShuttingDown),
-    };
-    match opening {
-        Opening::Session(opened) => Ok(Some(opened)),
-        Opening::Refused => Ok(None),
-        Opening::Cancel(key) => {
+    shared: &'a Shared,
+) -> Result<Option<(Opened, SemaphorePermit<'a>)>, Refusal> {
+    let upstream = &shared.config.upstream;
+    match handshake::first_packet(client).await? {
+        First::Cancel(key) => {
             shared.telemetry.cancel_requested();
-            shared.registry.cancel(&key, &shared.config.upstream).await;
+            shared.registry.cancel(&key, upstream).await;
             Ok(None)
+        }
+        First::Startup(packet) => {
+            let seat = shared.seats.try_acquire().map_err(|_| Refusal::TooMany)?;
+            let opened = handshake::enter(client, &packet, upstream, &shared.telemetry).await?;
+            Ok(opened.map(|opened| (opened, seat)))
         }
     }
 }

@@ -54,7 +54,7 @@ pub struct Policy {
     pub mode: Mode,
     /// Runs of one transaction in all, the first included.
     pub max_attempts: u32,
-    /// Pause before the second replay at most; it doubles with each further one.
+    /// The bound of the first pause; it doubles with each further one. On CockroachDB the first replay goes without one.
     pub initial_backoff: Duration,
     /// The longest pause between two attempts.
     pub max_backoff: Duration,
@@ -63,7 +63,7 @@ pub struct Policy {
     /// Bytes of requests kept for one transaction.
     pub journal_bytes: usize,
     /// Whether 40P01 (deadlock_detected) counts as a conflict in the postgres dialect.
-    pub retry_deadlocks: bool,
+    pub deadlocks: bool,
 }
 
 impl Default for Policy {
@@ -75,7 +75,7 @@ impl Default for Policy {
             max_backoff: Duration::from_secs(1),
             timeout: Duration::from_secs(15),
             journal_bytes: 4 << 20,
-            retry_deadlocks: true,
+            deadlocks: true,
         }
     }
 }

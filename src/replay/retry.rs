@@ -21,7 +21,7 @@ use crate::wire::{HEADER_BYTES, SqlState, encode};
 impl Engine {
     /// Whether the transaction must be run again after this error.
     pub(super) fn is_conflict(&self, sqlstate: SqlState) -> bool {
-        let deadlock = self.dialect == Dialect::Postgres && self.policy.retry_deadlocks;
+        let deadlock = self.dialect == Dialect::Postgres && self.policy.deadlocks;
         sqlstate == SqlState::SERIALIZATION_FAILURE || (deadlock && sqlstate == SqlState::DEADLOCK_DETECTED)
     }
 

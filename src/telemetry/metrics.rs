@@ -15,7 +15,7 @@ pub(super) struct Metrics {
     explicit: ByOutcome,
     autocommit: ByOutcome,
     conflicts: Labelled<(Option<SqlState>, Phase)>,
-    hidden: IntCounter,
+    pub(super) hidden: IntCounter,
     surfaced: Labelled<Reason>,
     not_replayable: Labelled<Reason>,
     attempts: Histogram,

@@ -101,6 +101,11 @@ impl Telemetry {
         self.metrics.count_refusal(cause);
     }
 
+    /// Conflicts hidden since the start.
+    pub fn conflicts_hidden(&self) -> u64 {
+        self.metrics.hidden.get()
+    }
+
     /// Counts a CancelRequest.
     pub fn cancel_requested(&self) {
         self.metrics.cancel_requests.inc();
