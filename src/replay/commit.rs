@@ -43,7 +43,7 @@ impl Engine {
             }
             tag::EXECUTE if settled => {
                 encode::run_named(&mut bytes, RELEASE_NAME, RELEASE);
-                for tag in [tag::PARSE, tag::BIND, tag::EXECUTE, tag::CLOSE, tag::CLOSE] {
+                for tag in [tag::CLOSE, tag::PARSE, tag::BIND, tag::EXECUTE, tag::CLOSE, tag::CLOSE] {
                     self.outstanding.push(tag, Owner::Control(Control::Release));
                 }
                 self.unit.release = Release::Sent;

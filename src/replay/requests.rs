@@ -209,7 +209,8 @@ impl Engine {
         let alone = !self.unit.explicit;
         match tag {
             _ if runs && self.unit.explicit && classes.is(Class::Commit) => Effect::Commits,
-            _ if runs && (classes.may_end() || defines) => Effect::MayEnd,
+            _ if runs && classes.may_end() => Effect::MayEnd,
+            _ if runs && defines && !alone => Effect::Defines,
             tag::QUERY | tag::FUNCTION_CALL | tag::SYNC if alone => Effect::MayEnd,
             tag::EXECUTE if alone && self.dialect == Dialect::Cockroach => Effect::MayEnd,
             _ if runs && classes.has(Class::RollbackTo) => Effect::Revives,
