@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use super::answers::Scan;
-use super::commit;
-use super::engine::{Engine, Output};
+use super::cockroach;
+use super::engine::{Engine, Output, Step};
 use super::event::{Event, Phase};
 use super::journal::{Effect, Entry};
 use super::outstanding::{Control, Owner};
 use super::policy::{Dialect, Mode};
 use super::reason::Reason;
-use super::requests::Step;
+use super::scan::Scan;
 use super::state::State;
 use super::statement::names_session_advisory_lock;
 use super::unit::{Release, Savepoint};
@@ -192,7 +191,7 @@ impl Engine {
         }
         let mut bytes = Vec::new();
         if self.status != Status::Idle {
-            encode::query(&mut bytes, commit::ROLLBACK);
+            encode::query(&mut bytes, cockroach::ROLLBACK);
             self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
         }
         if matches!(self.unit.savepoint, Savepoint::Before(_)) {
@@ -214,11 +213,11 @@ impl Engine {
         let first = self.unit.opening;
         match self.unit.savepoint {
             Savepoint::Before(_) => {
-                encode::query(&mut bytes, commit::RESTART);
+                encode::query(&mut bytes, cockroach::RESTART);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
             }
             Savepoint::Again => {
-                encode::query(&mut bytes, commit::SAVEPOINT);
+                encode::query(&mut bytes, cockroach::SAVEPOINT);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::Savepoint));
                 self.unit.savepoint = Savepoint::Before(first);
             }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::answers::Scan;
-use super::commit;
+use super::cockroach;
 use super::engine::{Engine, Output};
 use super::event::{Outcome, Phase};
 use super::explain::{self, Difference};
 use super::outstanding::{Control, Owner};
 use super::reason::Reason;
+use super::scan::Scan;
 use super::state::State;
 use super::unit::Release;
 use crate::wire::backend::{ErrorFields, Status, tag};
@@ -120,7 +120,7 @@ impl Engine {
         if !drained {
             self.state = State::GivingUp { reason, drained: true };
             let mut bytes = Vec::new();
-            let rollback = (self.status != Status::Idle).then_some(commit::ROLLBACK);
+            let rollback = (self.status != Status::Idle).then_some(cockroach::ROLLBACK);
             let fail: &[&str] = if status == Status::Failed { &["BEGIN", FAIL] } else { &[] };
             for sql in rollback.iter().chain(fail) {
                 encode::query(&mut bytes, sql);
