@@ -86,7 +86,7 @@ pub static KEYS: &[Key] = &[
         "retry",
         "initial_backoff",
         "2ms",
-        "Longest pause before the second replay; it doubles with each further one.",
+        "Longest first pause; it doubles with each further one. CockroachDB's first replay has none.",
     ),
     text("retry", "max_backoff", "1s", "Longest pause between two attempts."),
     text("retry", "timeout", "15s", "Time since a transaction's start in which a new attempt may begin."),
@@ -97,6 +97,14 @@ pub static KEYS: &[Key] = &[
         "Requests kept for one transaction; a larger one cannot be replayed.",
     ),
     text("retry", "journal_bytes_total", "256MiB", "Requests kept for all transactions together."),
+    text("retry", "hold_bytes", "16KiB", "Answers held while later requests of their batch are unanswered."),
+    text("retry", "hold_time", "5ms", "Longest time that such answers are held."),
+    text(
+        "retry",
+        "begin",
+        "auto",
+        "When a plain BEGIN is sent: \"deferred\" with the first statement, \"immediate\", or \"auto\" by dialect.",
+    ),
     boolean("retry", "deadlocks", "true", "Whether 40P01 is a conflict in the postgres dialect."),
     text(
         "http",

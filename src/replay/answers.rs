@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::deferred::Begin;
 use super::engine::{Engine, Output, Setting};
 use super::outstanding::{Control, Fit, Owner, Request};
 use super::policy::Mode;
@@ -115,8 +116,12 @@ impl Engine {
             tag::PARAMETER_STATUS => !self.state.is_retrying(),
             _ => !self.state.is_retrying() || self.is_live(),
         };
+        if shown && frame_tag == tag::NOTICE_RESPONSE && !self.held.is_empty() {
+            return self.hold_notice(scan, out);
+        }
         if shown {
-            return;
+            scan.flush(out);
+            return self.release_held(out);
         }
         if frame_tag == tag::PARAMETER_STATUS
             && let Some((name, _)) = backend::parameter_status(scan.body())
@@ -258,8 +263,10 @@ impl Engine {
         }
         scan.leave_out();
         scan.skip(out);
-        if control == Control::Release && frame_tag == tag::COMMAND_COMPLETE {
-            self.unit.release = Release::Done;
+        match (control, frame_tag) {
+            (Control::Release, tag::COMMAND_COMPLETE) => self.unit.release = Release::Done,
+            (Control::Begin, tag::COMMAND_COMPLETE) => self.unit.begin = Begin::Sent,
+            _ => {}
         }
         if front.fit(frame_tag) == Fit::Ends {
             self.outstanding.pop();
@@ -276,13 +283,16 @@ impl Engine {
     fn control_error(&mut self, now: Duration, control: Control, scan: &mut Scan<'_>, out: &mut impl Output) {
         let fields = ErrorFields::new(scan.body());
         match control {
-            Control::Release => {
+            Control::Release | Control::Commit => {
                 let number = self.outstanding.first_journalled().unwrap_or(self.journal.len());
                 return self.error_answer(now, number, scan, out);
             }
-            // The transaction has failed before the client's statement could run: it is begun again without a savepoint.
-            Control::Savepoint => {
-                self.unit.savepoint = Savepoint::Unusable;
+            // The transaction has failed before the client's statement could run: it is begun again, without a savepoint if
+            // that was what failed.
+            Control::Begin | Control::Savepoint => {
+                if control == Control::Savepoint {
+                    self.unit.savepoint = Savepoint::Unusable;
+                }
                 self.unit.cancelled |= fields.sqlstate() == Some(SqlState::QUERY_CANCELED);
                 self.keep_original(scan.body());
             }
@@ -297,6 +307,12 @@ impl Engine {
         if !farewell {
             scan.skip(out);
         }
+        let in_batch = self.outstanding.front().is_some_and(|front| !front.is_cycle_end());
         self.outstanding.fail(|_| {});
+        if in_batch && matches!(control, Control::Begin | Control::Savepoint) {
+            self.unit.begin = Begin::Sent;
+            self.state = State::Draining;
+            self.end_cycle(out);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! `RELEASE SAVEPOINT cockroach_restart` commits the data and may still fail with a conflict; the COMMIT behind it only ends
 //! the transaction. Both travel together, so that a RELEASE that fails skips the COMMIT.
 
+use super::deferred::Begin;
 use super::engine::{Engine, Output, Step};
 use super::event::Outcome;
 use super::outstanding::{Control, Owner};
@@ -24,6 +25,10 @@ const RELEASE_AND_COMMIT: &str = "RELEASE SAVEPOINT cockroach_restart; COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 /// The name under which a RELEASE is prepared inside a batch of the client.
 const RELEASE_NAME: &str = "reprise_release";
+/// The name under which the COMMIT behind it is.
+const COMMIT_NAME: &str = "reprise_commit";
+/// The name under which the savepoint is prepared behind a deferred BEGIN.
+const SAVEPOINT_NAME: &str = "reprise_savepoint";
 
 impl Engine {
     /// `SAVEPOINT cockroach_restart`, in the same write as the first statement after BEGIN. It is set only between cycles:
@@ -34,9 +39,15 @@ impl Engine {
             return None;
         }
         let mut savepoint = Vec::new();
-        encode::query(&mut savepoint, SAVEPOINT);
+        let owner = Owner::Control(Control::Savepoint);
+        if self.unit.begin == Begin::Unconfirmed {
+            encode::run_named(&mut savepoint, SAVEPOINT_NAME, SAVEPOINT.as_bytes());
+            self.outstanding.push_named(owner);
+        } else {
+            encode::query(&mut savepoint, SAVEPOINT);
+            self.outstanding.push(tag::QUERY, owner);
+        }
         self.unit.savepoint = Savepoint::Before(self.unit.opening);
-        self.outstanding.push(tag::QUERY, Owner::Control(Control::Savepoint));
         Some(savepoint)
     }
 
@@ -59,12 +70,15 @@ impl Engine {
                 Step::Instead(bytes)
             }
             tag::EXECUTE if settled => {
-                encode::run_named(&mut bytes, RELEASE_NAME, RELEASE);
-                for tag in [tag::CLOSE, tag::PARSE, tag::BIND, tag::EXECUTE, tag::CLOSE, tag::CLOSE] {
-                    self.outstanding.push(tag, Owner::Control(Control::Release));
-                }
+                encode::run_named(&mut bytes, RELEASE_NAME, RELEASE.as_bytes());
+                self.outstanding.push_named(Owner::Control(Control::Release));
+                self.outstanding.mark_commit();
+                // The commit may have closed the client's portal: the COMMIT is bound anew behind it.
+                encode::bind_named(&mut bytes, COMMIT_NAME, b"COMMIT");
+                self.outstanding.push_bound(Owner::Control(Control::Commit));
+                encode::execute(&mut bytes, COMMIT_NAME);
                 self.unit.release = Release::Sent;
-                Step::After(bytes)
+                Step::Instead(bytes)
             }
             _ => Step::Forward,
         }

@@ -5,6 +5,8 @@
 //!    │                    │            requests   what the client sends
 //!    v                    v            answers    what the server sends, paired with the requests
 //! outstanding           retry          results    answers delivered, or compared with what was delivered
+//!    │                    │            held       answers that the client cannot act on yet
+//!    │                    │            deferred   a BEGIN that waits for the first statement
 //!    ^                    │            retry      drain, pause, send again, catch up
 //!    │                    v            cockroach  its savepoint, and RELEASE before COMMIT
 //! answers ─> results ─> surfacing      surfacing  a conflict that cannot be hidden
@@ -13,10 +15,12 @@
 mod answers;
 mod backoff;
 mod cockroach;
+mod deferred;
 mod digest;
 mod engine;
 mod event;
 mod explain;
+mod held;
 mod journal;
 mod lexer;
 mod outstanding;
@@ -34,5 +38,5 @@ mod unit;
 
 pub use engine::{Engine, Output};
 pub use event::{Event, Outcome, Phase, TransactionEnd};
-pub use policy::{Dialect, Mode, Policy};
+pub use policy::{Begin, Dialect, Mode, Policy};
 pub use reason::Reason;

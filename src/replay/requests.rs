@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::deferred::Begin;
 use super::engine::{Engine, Output, Step};
 use super::journal::Effect;
 use super::outstanding::{Owner, REQUESTS_MAX};
@@ -44,7 +45,8 @@ impl Engine {
                 break;
             }
             let frame = &bytes[at..at + header.frame_bytes];
-            match self.request(now, header.tag, frame, out) {
+            let last = at + header.frame_bytes == bytes.len();
+            match self.request(now, header.tag, frame, last, out) {
                 Step::Forward => {}
                 Step::After(added) => {
                     out.backend(&bytes[run..at]);
@@ -70,7 +72,12 @@ impl Engine {
     /// Whether requests are taken now. During a retry, and while a commit is unanswered, they wait: what the client sends
     /// behind a commit must not run before its outcome is known.
     pub fn takes_requests(&self) -> bool {
-        let waits = self.state.is_retrying() || (self.state == State::Committing && self.unit.explicit);
+        let unconfirmed = self.unit.begin == Begin::Unconfirmed && self.unit.at_cycle_start;
+        let waits = match self.state {
+            State::Committing => self.unit.explicit,
+            State::Open => unconfirmed,
+            state => state.is_retrying(),
+        };
         let copies = self.outstanding.is_copying();
         (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
     }
@@ -87,14 +94,18 @@ impl Engine {
         }
         let classes = self.classes(tag, beginning);
         self.unit.count(tag, classes);
+        if self.unit.begin == Begin::Deferred {
+            let begin = self.deferred_begin();
+            out.backend(&begin);
+        }
         if self.state.is_journalling() {
             self.pass_through(Reason::JournalLimit, out);
         }
         self.outstanding.push(tag, Owner::Unjournalled);
     }
 
-    /// One frame of the client.
-    fn request(&mut self, now: Duration, tag: u8, frame: &[u8], out: &mut impl Output) -> Step {
+    /// One frame of the client; `last` if it is the last one read.
+    fn request(&mut self, now: Duration, tag: u8, frame: &[u8], last: bool, out: &mut impl Output) -> Step {
         if tag == tag::TERMINATE {
             return Step::Forward;
         }
@@ -113,13 +124,40 @@ impl Engine {
         let opened = self.second_cycle_begins();
         let classes = self.classes(tag, &frame[HEADER_BYTES..]);
         self.unit.count(tag, classes);
-        if let State::Passthrough(_) = self.state {
-            self.outstanding.push(tag, Owner::Unjournalled);
-            return Step::Forward;
+        if self.can_defer(tag, classes, frame, last) {
+            return self.defer_begin(frame, out);
         }
-        if let Err(reason) = self.replayable(tag, frame, out) {
+        let begin = match self.unit.begin {
+            Begin::Deferred
+                if tag == tag::QUERY && (classes.is(Class::Commit) || classes.is(Class::Rollback)) =>
+            {
+                return self.end_deferred(now, classes, out);
+            }
+            Begin::Deferred => self.deferred_begin(),
+            Begin::Sent | Begin::Unconfirmed => Vec::new(),
+        };
+        let step = self.opened_request(tag, classes, frame, opened, out);
+        step.behind(begin)
+    }
+
+    /// A request in a transaction whose BEGIN is sent, or goes along.
+    fn opened_request(
+        &mut self,
+        tag: u8,
+        classes: Classes,
+        frame: &[u8],
+        opened: bool,
+        out: &mut impl Output,
+    ) -> Step {
+        if !matches!(self.state, State::Passthrough(_))
+            && let Err(reason) = self.replayable(tag, frame, out)
+        {
             self.pass_through(reason, out);
-            self.outstanding.push(tag, Owner::Unjournalled);
+        }
+        if let State::Passthrough(_) = self.state {
+            if self.outstanding.push(tag, Owner::Unjournalled) && classes.may_end() {
+                self.outstanding.mark_commit();
+            }
             return Step::Forward;
         }
         self.journalled_request(tag, classes, frame, opened)
@@ -163,9 +201,11 @@ impl Engine {
             None if effect == Effect::Commits => self.commit_request(tag),
             None => Step::Forward,
         };
-        if !self.outstanding.push(tag, Owner::Journalled(number))
-            && let Some(entry) = self.journal.entry_mut(number)
-        {
+        if self.outstanding.push(tag, Owner::Journalled(number)) {
+            if effect.ends() {
+                self.outstanding.mark_commit();
+            }
+        } else if let Some(entry) = self.journal.entry_mut(number) {
             // The server passes over it: there is no answer to wait for.
             entry.delivered.complete = true;
         }

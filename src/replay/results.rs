@@ -8,7 +8,7 @@ use super::journal::{Delivered, Effect};
 use super::outstanding::{Fit, Owner, Request};
 use super::reason::Reason;
 use super::scan::Scan;
-use super::unit::Release;
+use super::unit::{Release, Savepoint};
 use crate::wire::backend::{self, ErrorFields, Status, tag};
 use crate::wire::{SqlState, frontend};
 
@@ -66,11 +66,12 @@ impl Engine {
     /// Notes how the transaction ends, by the tag of the statement that may end it.
     fn note_end(&mut self, number: usize, body: &[u8]) {
         if self.unit.explicit && self.journal.entry(number).is_some_and(|e| e.effect.ends()) {
-            match backend::command_tag(body) {
-                Some(b"COMMIT") => self.unit.outcome = Some(Outcome::Committed),
-                Some(b"ROLLBACK") => self.unit.outcome = Some(Outcome::RolledBack),
-                _ => {}
-            }
+            self.unit.outcome = match backend::command_tag(body) {
+                Some(b"COMMIT") => Some(Outcome::Committed),
+                Some(b"ROLLBACK") => Some(Outcome::RolledBack),
+                _ => return,
+            };
+            (self.unit.release, self.unit.savepoint) = (Release::None, Savepoint::None);
         }
     }
 
@@ -111,10 +112,19 @@ impl Engine {
             if !live && now_delivered != seen {
                 return self.differ(now, number, frame_tag, scan, out);
             }
+            self.show(now, live, scan, out);
             self.answered(number, now_delivered);
             self.outstanding.pop();
+        } else {
+            self.show(now, live, scan, out);
         }
-        if !live {
+    }
+
+    /// The client gets the frame at hand if it is new to it.
+    fn show(&mut self, now: Duration, live: bool, scan: &mut Scan<'_>, out: &mut impl Output) {
+        if live {
+            self.deliver(now, scan, out);
+        } else {
             self.reading.forwarding = false;
             scan.skip(out);
         }
@@ -129,16 +139,6 @@ impl Engine {
         let differs = live
             && (seen.complete || (first_new && self.reading.digest.so_far(scan.before()) != seen.digest));
         (!differs).then_some(live)
-    }
-
-    /// An answer is complete, and the client has been shown all of it.
-    pub(super) fn answered(&mut self, number: usize, delivered: Delivered) {
-        if let Some(entry) = self.journal.entry_mut(number) {
-            entry.delivered = delivered;
-        }
-        self.reading.frames = 0;
-        self.reading.rows = 0;
-        self.reading.digest.reset();
     }
 
     /// An ErrorResponse to a request in the journal.
@@ -192,6 +192,8 @@ impl Engine {
             self.differ(now, number, tag::ERROR_RESPONSE, scan, out);
             return false;
         }
+        scan.flush(out);
+        self.release_held(out);
         if ends {
             self.answered(number, delivered);
         }
@@ -206,8 +208,9 @@ impl Engine {
         let mut differs = false;
         let journal = &mut self.journal;
         self.outstanding.fail(|skipped| {
-            if let Owner::Journalled(number) = skipped.owner
-                && let Some(entry) = journal.entry_mut(number)
+            if let Owner::Journalled(behind) = skipped.owner
+                && behind != number
+                && let Some(entry) = journal.entry_mut(behind)
             {
                 differs |= entry.delivered.frames > 0;
                 entry.delivered.complete = true;
@@ -240,7 +243,7 @@ impl Engine {
         if fields.sqlstate() == Some(SqlState::STATEMENT_COMPLETION_UNKNOWN) {
             self.unit.outcome = Some(Outcome::InDoubt);
         } else if ends || !self.unit.explicit {
-            self.unit.outcome = Some(Outcome::RolledBack);
+            self.unit.outcome.get_or_insert(Outcome::RolledBack);
         }
     }
 }

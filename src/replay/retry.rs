@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::cockroach;
 use super::engine::{Engine, Output, Step};
-use super::event::{Event, Phase};
+use super::event::{Event, Outcome, Phase};
 use super::journal::{Effect, Entry};
 use super::outstanding::{Control, Owner};
 use super::policy::{Dialect, Mode};
@@ -82,7 +82,8 @@ impl Engine {
         let digest = self.reading.digest.so_far(scan.before());
         scan.leave_out();
         scan.skip(out);
-        if let Some(entry) = self.journal.entry_mut(number)
+        if self.held.is_empty()
+            && let Some(entry) = self.journal.entry_mut(number)
             && !entry.delivered.complete
             && self.reading.frames >= entry.delivered.frames
         {
@@ -90,9 +91,8 @@ impl Engine {
             entry.delivered.rows = self.reading.rows;
             entry.delivered.digest = digest;
         }
-        self.reading.frames = 0;
-        self.reading.rows = 0;
-        self.reading.digest.reset();
+        self.discard_held();
+        self.reading.begin();
         self.unit.release = Release::None;
         self.outstanding.fail(|_| {});
         self.end_cycle(out);
@@ -122,8 +122,10 @@ impl Engine {
         let entries = self.journal.entries_from(0);
         let (before, from) = entries.split_at(number.min(entries.len()));
         let failed = from.first();
-        let shown = |entry: &Entry| entry.delivered.frames.max(self.reading.frames) > 0;
-        if committed_inside(before) || failed.is_some_and(|e| e.effect == Effect::Defines) {
+        let now_shown = if self.held.is_empty() { self.reading.frames } else { 0 };
+        let shown = |entry: &Entry| entry.delivered.frames.max(now_shown) > 0;
+        let committed = self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
+        if committed || failed.is_some_and(|e| e.effect == Effect::Defines) {
             Some(Reason::CommittedInside)
         } else if failed.is_some_and(|e| e.effect.ends() && shown(e)) {
             Some(Reason::PartlyDelivered)
@@ -147,6 +149,7 @@ impl Engine {
             {
                 self.end_unit(now, out);
             }
+            State::Committing if ready && self.unit.outcome.is_some() => self.begin_behind(now, out),
             State::Committing if ready => self.state = State::Open,
             State::Open | State::Committing | State::Passthrough(_) => {}
             State::Draining => self.back_off(now, out),
@@ -234,10 +237,10 @@ impl Engine {
     /// Everything sent so far is verified: what waited for that goes out, or the client has caught up.
     fn go_on(&mut self, now: Duration, ready: bool, out: &mut impl Output) {
         let State::Replaying { sent, since } = self.state else { return };
-        if self.unit.cancelled {
-            return self.give_up(now, Reason::Cancelled, out);
-        }
         if sent < self.journal.len() {
+            if self.unit.cancelled {
+                return self.give_up(now, Reason::Cancelled, out);
+            }
             if ready && self.unit.explicit && self.status == Status::Idle {
                 return self.in_doubt(now, out);
             }
@@ -312,10 +315,13 @@ impl Engine {
             }
             Step::Forward | Step::Drop => bytes.extend_from_slice(frame),
         }
-        if !self.outstanding.push(entry.tag, Owner::Journalled(number))
-            && let Some(entry) = self.journal.entry_mut(number)
-        {
-            entry.delivered.complete = true;
+        let answers = self.outstanding.push(entry.tag, Owner::Journalled(number));
+        if answers && entry.effect.ends() {
+            self.outstanding.mark_commit();
+        }
+        if let Some(entry) = self.journal.entry_mut(number) {
+            entry.answered = false;
+            entry.delivered.complete |= !answers;
         }
     }
 }
@@ -339,7 +345,7 @@ fn written_at_once(requests: &[Entry]) -> usize {
 /// ReadyForQuery behind it left the transaction open, as it did where there is something behind it.
 fn committed_inside(answered: &[Entry]) -> bool {
     answered.iter().enumerate().any(|(at, entry)| match entry.effect {
-        Effect::Commits | Effect::MayEnd => entry.delivered.complete,
+        Effect::Commits | Effect::MayEnd => entry.answered,
         Effect::Defines => !answered[at..].iter().any(Entry::is_cycle_end),
         Effect::None | Effect::Revives => false,
     })

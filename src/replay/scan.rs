@@ -26,6 +26,11 @@ impl<'a> Scan<'a> {
         &self.bytes[(self.at + HEADER_BYTES).min(self.end)..self.end]
     }
 
+    /// The frame at hand, as far as it is here.
+    pub(super) fn frame(&self) -> &'a [u8] {
+        &self.bytes[self.at..self.end]
+    }
+
     /// Forwards everything before the frame at hand, so that something else can follow it.
     pub(super) fn flush(&mut self, out: &mut impl Output) {
         if self.run < self.at {

@@ -48,6 +48,8 @@ impl From<Class> for Classes {
 }
 
 impl Classes {
+    /// There is more than one statement.
+    const SEVERAL: u16 = 1 << 15;
     /// The classes that end a transaction, or may do so where they stand.
     const ENDING: u16 = Class::Commit as u16
         | Class::Rollback as u16
@@ -61,7 +63,12 @@ impl Classes {
         if sql[semicolon + 1..].iter().all(u8::is_ascii_whitespace) && !sql[..semicolon].contains(&b'$') {
             return Self::of_statement(&sql[..semicolon]);
         }
-        Lexer(sql).statements().fold(Self::default(), Self::union)
+        let mut statements = Lexer(sql).statements();
+        let first = statements.next().unwrap_or_default();
+        match statements.next() {
+            Some(second) => statements.fold(first.union(second), Self::union).union(Self(Self::SEVERAL)),
+            None => first,
+        }
     }
 
     fn of_statement(sql: &[u8]) -> Self {
@@ -74,7 +81,7 @@ impl Classes {
         self.0 & class as u16 != 0
     }
 
-    /// Whether `class` is all that occurs.
+    /// Whether the text is one statement of this class.
     pub(super) const fn is(self, class: Class) -> bool {
         self.0 == class as u16
     }
@@ -86,13 +93,30 @@ impl Classes {
 
     /// Whether the text only reads or writes rows.
     pub(super) const fn only_data(self) -> bool {
-        self.is(Class::Data) || self.0 == 0
+        let classes = self.0 & !Self::SEVERAL;
+        classes == Class::Data as u16 || classes == 0
     }
 
     /// The classes of both.
     pub(super) const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+}
+
+/// Whether a BEGIN or START TRANSACTION asks for nothing but what is known here: SERIALIZABLE, READ ONLY or READ WRITE.
+pub(super) fn begins_plainly(sql: &[u8]) -> bool {
+    const KNOWN: [&str; 5] =
+        ["ISOLATION LEVEL SERIALIZABLE", "READ ONLY", "READ WRITE", "WORK", "TRANSACTION"];
+    let Ok(text) = std::str::from_utf8(sql) else { return false };
+    let text = text.trim().trim_end_matches(';').to_ascii_uppercase();
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let options = words.get(1..).unwrap_or_default().join(" ");
+    let mut rest = options.as_str();
+    for known in KNOWN {
+        // Each at most once, and nothing twice: what remains is not known.
+        rest = rest.strip_prefix(known).or_else(|| rest.strip_suffix(known)).unwrap_or(rest).trim();
+    }
+    rest.is_empty() && !(options.contains("ONLY") && options.contains("WRITE"))
 }
 
 /// Classifies one statement by its first word and, where that is not enough, by those behind it.
@@ -320,9 +344,38 @@ mod tests {
         assert!(classes.has(Class::Data) && classes.has(Class::Commit) && classes.has(Class::Begin));
         assert!(classes.may_end() && !classes.is(Class::Commit));
         assert!(Classes::of(b"SELECT 1; SELECT 2;").only_data());
+        assert!(!Classes::of(b"COMMIT; COMMIT").is(Class::Commit));
+        assert!(Classes::of(b"/* ; */ COMMIT;").is(Class::Commit));
         assert!(Classes::of(b"BEGIN; SAVEPOINT cockroach_restart").has(Class::RestartSavepoint));
         assert_eq!(Classes::of(b" ;; "), Classes::default());
         assert_eq!(Classes::of(b""), Classes::default());
+    }
+
+    #[test]
+    fn a_plain_begin_asks_for_nothing_unusual() {
+        for sql in [
+            "BEGIN",
+            "begin;",
+            "START TRANSACTION",
+            "BEGIN WORK",
+            "BEGIN TRANSACTION READ ONLY",
+            "BEGIN ISOLATION LEVEL SERIALIZABLE",
+            "BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE READ WRITE",
+        ] {
+            assert!(begins_plainly(sql.as_bytes()), "{sql}");
+        }
+        for sql in [
+            "BEGIN DEFERRABLE",
+            "BEGIN PRIORITY HIGH",
+            "BEGIN AS OF SYSTEM TIME '-1s'",
+            "BEGIN READ ONLY READ WRITE",
+            "BEGIN ISOLATION LEVEL READ COMMITTED",
+            "BEGIN /* x */",
+            "BEGIN READ ONLY, READ ONLY",
+            "BEGIN; SELECT 1",
+        ] {
+            assert!(!begins_plainly(sql.as_bytes()), "{sql}");
+        }
     }
 
     #[test]

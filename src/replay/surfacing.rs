@@ -149,7 +149,7 @@ impl Engine {
         let elapsed = now.saturating_sub(self.unit.first_conflict.unwrap_or(now));
         let original = std::mem::take(&mut self.unit.original);
         let error = match reason {
-            Reason::Cancelled => {
+            Reason::Cancelled if ErrorFields::new(&original).sqlstate() != Some(SqlState::QUERY_CANCELED) => {
                 explain::cancelled(&explain::detail(reason, self.unit.attempts, elapsed, self.difference))
             }
             _ => self.annotated(&original, reason, elapsed),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::deferred::Begin;
 use super::event::{Outcome, TransactionEnd};
 use super::statement::{Class, Classes};
 use super::{Dialect, Reason};
@@ -42,6 +43,8 @@ pub(super) enum Release {
 pub(super) struct Unit {
     /// When its first request came.
     pub(super) started: Duration,
+    /// Where its BEGIN is.
+    pub(super) begin: Begin,
     /// Whether the client opened it with BEGIN.
     pub(super) explicit: bool,
     /// What occurs in its texts.
@@ -80,6 +83,7 @@ impl Unit {
     pub(super) fn new(started: Duration) -> Self {
         Self {
             started,
+            begin: Begin::Sent,
             explicit: false,
             classes: Classes::default(),
             opening: 0,
