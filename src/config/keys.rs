@@ -96,7 +96,12 @@ pub static KEYS: &[Key] = &[
         "4MiB",
         "Requests kept for one transaction; a larger one cannot be replayed.",
     ),
-    text("retry", "journal_bytes_total", "256MiB", "Requests kept for all transactions together; those with up to 16 KiB do not count."),
+    text(
+        "retry",
+        "journal_bytes_total",
+        "256MiB",
+        "Requests kept for all transactions together; those with up to 16 KiB do not count.",
+    ),
     boolean("retry", "deadlocks", "true", "Whether 40P01 is a conflict in the postgres dialect."),
     text(
         "http",

@@ -137,7 +137,7 @@ pub static METRICS: &[Metric] = &[
         name: "reprise_journal_bytes",
         kind: Kind::Gauge,
         labels: &[],
-        help: "Bytes of requests that the journals of all sessions hold.",
+        help: "Bytes granted to journals, in steps of 64 KiB; those with up to 16 KiB need no grant.",
     },
     Metric {
         name: "reprise_build_info",
