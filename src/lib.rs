@@ -21,8 +21,8 @@
 //!
 //! The arrows go one way: [`proxy`] to [`replay`] to [`wire`]. `replay` and `wire` are pure. They know no socket, clock,
 //! task, log or metric: time is an argument, randomness comes from a seed, and what is worth counting goes out as a value.
-//! So the sockets of the proxy, a recorded conversation and a simulator drive the very same calls. `tests/architecture.rs`
-//! enforces it.
+//! So the sockets of the proxy, a recorded conversation and a simulator drive the very same calls. `tests/architecture`
+//! enforces it, and the arrows of the table that follows.
 //!
 //! # Layout
 //!
