@@ -36,6 +36,18 @@ pub trait Output {
     fn close(&mut self);
 }
 
+/// What becomes of a frame of the client.
+pub(super) enum Step {
+    /// It goes to the server as it is.
+    Forward,
+    /// These bytes go to the server, then the frame.
+    After(Vec<u8>),
+    /// These bytes go to the server in its place.
+    Instead(Vec<u8>),
+    /// It is dropped.
+    Drop,
+}
+
 /// Bytes of journal that every session may hold without asking: the limit on connections bounds them.
 const UNASKED_BYTES: usize = 16 << 10;
 /// Bytes of journal that are asked for at a time beyond that.

@@ -28,7 +28,7 @@ impl fmt::Display for Difference {
         if *failed {
             write!(f, "gave another error than before, or one where there was none")
         } else if rows_before == rows_after {
-            write!(f, "gave another result than before ({rows_before} rows both times)")
+            write!(f, "gave another result than before, with as many rows ({rows_before})")
         } else {
             write!(f, "gave another result than before ({rows_before} rows, now {rows_after})")
         }

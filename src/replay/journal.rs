@@ -26,6 +26,8 @@ pub(super) enum Effect {
     Revives,
     /// It is a plain COMMIT.
     Commits,
+    /// It changes the schema, and CockroachDB may commit the transaction before it.
+    Defines,
     /// It may end the transaction in some other way.
     MayEnd,
 }
@@ -33,7 +35,7 @@ pub(super) enum Effect {
 impl Effect {
     /// Whether the transaction may be over after it: in a replay it waits until all before it are verified.
     pub(super) const fn ends(self) -> bool {
-        matches!(self, Self::Commits | Self::MayEnd)
+        matches!(self, Self::Commits | Self::Defines | Self::MayEnd)
     }
 }
 
@@ -151,11 +153,11 @@ impl Journal {
             .unwrap_or(self.entries.len())
     }
 
-    /// Which of the statements request `number` is, and how many there are: both from one, for people.
-    pub(super) fn statement_number(&self, number: usize) -> (usize, usize) {
+    /// Which of the statements from `first` on request `number` is, and how many there are: both from one, for people.
+    pub(super) fn statement_number(&self, first: usize, number: usize) -> (usize, usize) {
         let count = |entries: &[Entry]| entries.iter().filter(|e| e.is_statement()).count();
-        let before = count(&self.entries[..number.min(self.entries.len())]);
-        (before + 1, count(&self.entries).max(before + 1))
+        let before = self.entries.get(first..number).map_or(0, count);
+        (before + 1, count(self.entries_from(first)).max(before + 1))
     }
 }
 
@@ -192,8 +194,9 @@ mod tests {
         for tag in [tag::QUERY, tag::PARSE, tag::BIND, tag::EXECUTE, tag::SYNC] {
             journal.push(tag, Effect::None, b"x");
         }
-        assert_eq!(journal.statement_number(0), (1, 2));
-        assert_eq!(journal.statement_number(3), (2, 2));
+        assert_eq!(journal.statement_number(0, 0), (1, 2));
+        assert_eq!(journal.statement_number(0, 3), (2, 2));
+        assert_eq!(journal.statement_number(1, 3), (1, 1));
         assert_eq!(journal.first_incomplete(), 0);
     }
 }

@@ -53,6 +53,41 @@ impl Request {
     }
 }
 
+/// How a frame fits the request that is to be answered next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// It is a part of the answer.
+    Continues,
+    /// It is the end of the answer.
+    Ends,
+    /// It is no answer to that request.
+    Foreign,
+}
+
+impl Request {
+    /// How a frame of this type fits the request.
+    pub(super) fn fit(self, frame_tag: u8) -> Fit {
+        use crate::wire::backend::tag as answer;
+        match (self.tag, frame_tag) {
+            (tag::QUERY | tag::SYNC | tag::FUNCTION_CALL, answer::READY_FOR_QUERY) => Fit::Ends,
+            (tag::SYNC, _) => Fit::Foreign,
+            (tag::QUERY | tag::FUNCTION_CALL, _) => Fit::Continues,
+            (tag::PARSE, answer::PARSE_COMPLETE)
+            | (tag::BIND, answer::BIND_COMPLETE)
+            | (tag::CLOSE, answer::CLOSE_COMPLETE)
+            | (tag::DESCRIBE, answer::ROW_DESCRIPTION | answer::NO_DATA)
+            | (
+                tag::EXECUTE,
+                answer::COMMAND_COMPLETE | answer::EMPTY_QUERY_RESPONSE | answer::PORTAL_SUSPENDED,
+            ) => Fit::Ends,
+            (tag::DESCRIBE, answer::PARAMETER_DESCRIPTION) => Fit::Continues,
+            (tag::EXECUTE, answer::DATA_ROW | answer::COPY_DATA | answer::COPY_DONE) => Fit::Continues,
+            (tag::EXECUTE, answer::COPY_IN_RESPONSE | answer::COPY_OUT_RESPONSE) => Fit::Continues,
+            _ => Fit::Foreign,
+        }
+    }
+}
+
 /// The queue of unanswered requests.
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {

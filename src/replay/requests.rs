@@ -2,30 +2,15 @@
 
 use std::time::Duration;
 
-use super::commit;
-use super::engine::{Engine, Output};
+use super::engine::{Engine, Output, Step};
 use super::journal::Effect;
-use super::outstanding::{Control, Owner, REQUESTS_MAX};
+use super::outstanding::{Owner, REQUESTS_MAX};
 use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::state::State;
 use super::statement::{Class, Classes};
-use super::unit::Savepoint;
-use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Bind, Parse, tag};
-use crate::wire::{BadLength, HEADER_BYTES, Header, encode};
-
-/// What becomes of a frame of the client.
-pub(super) enum Step {
-    /// It goes to the server as it is.
-    Forward,
-    /// These bytes go to the server, then the frame.
-    After(Vec<u8>),
-    /// These bytes go to the server in its place.
-    Instead(Vec<u8>),
-    /// It is dropped.
-    Drop,
-}
+use crate::wire::{BadLength, HEADER_BYTES, Header};
 
 impl Engine {
     /// Bytes from the client. Returns how many were taken: the rest, a part of a frame or requests that must wait, is
@@ -188,20 +173,6 @@ impl Engine {
         step
     }
 
-    /// `SAVEPOINT cockroach_restart`, in the same write as the first statement after BEGIN. It is set only between cycles:
-    /// a client that sends BEGIN and statements in one batch is restarted whole instead.
-    fn savepoint_before(&mut self, tag: u8, classes: Classes) -> Option<Vec<u8>> {
-        let adds = self.policy.mode == Mode::Transparent && self.dialect == Dialect::Cockroach;
-        if !adds || self.status == Status::Failed || classes.may_end() || tag == tag::SYNC {
-            return None;
-        }
-        let mut savepoint = Vec::new();
-        encode::query(&mut savepoint, commit::SAVEPOINT);
-        self.unit.savepoint = Savepoint::Before(self.unit.opening);
-        self.outstanding.push(tag::QUERY, Owner::Control(Control::Savepoint));
-        Some(savepoint)
-    }
-
     /// What a request does to the transaction. In autocommit, whatever runs a statement ends it as well.
     fn effect(&self, tag: u8, classes: Classes) -> Effect {
         let runs = matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL);
@@ -209,7 +180,8 @@ impl Engine {
         let alone = !self.unit.explicit;
         match tag {
             _ if runs && self.unit.explicit && classes.is(Class::Commit) => Effect::Commits,
-            _ if runs && (classes.may_end() || defines) => Effect::MayEnd,
+            _ if runs && classes.may_end() => Effect::MayEnd,
+            _ if runs && defines && !alone => Effect::Defines,
             tag::QUERY | tag::FUNCTION_CALL | tag::SYNC if alone => Effect::MayEnd,
             tag::EXECUTE if alone && self.dialect == Dialect::Cockroach => Effect::MayEnd,
             _ if runs && classes.has(Class::RollbackTo) => Effect::Revives,

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use super::answers::Scan;
-use super::commit;
-use super::engine::{Engine, Output};
+use super::cockroach;
+use super::engine::{Engine, Output, Step};
 use super::event::{Event, Phase};
 use super::journal::{Effect, Entry};
 use super::outstanding::{Control, Owner};
-use super::policy::Dialect;
+use super::policy::{Dialect, Mode};
 use super::reason::Reason;
-use super::requests::Step;
+use super::scan::Scan;
 use super::state::State;
 use super::statement::names_session_advisory_lock;
 use super::unit::{Release, Savepoint};
@@ -117,26 +116,26 @@ impl Engine {
 
     /// Why the conflict at request `number` may not be hidden; `None` if it may.
     fn refusal(&self, number: usize) -> Option<Reason> {
-        let shown = |e: &Entry, partly: u64| e.effect.ends() && (e.delivered.complete || partly > 0);
-        let entries = self.journal.entries_from(0);
-        let revived = entries.iter().skip(number).position(|e| e.effect == Effect::Revives);
-        let ends_behind = |from: usize| entries.iter().skip(number + from).any(|e| e.effect.ends());
-        if self.policy.mode != super::Mode::Transparent {
+        if self.policy.mode != Mode::Transparent {
             return Some(Reason::Mode);
         }
-        if entries[..number.min(entries.len())].iter().any(|e| shown(e, 0)) {
-            return Some(Reason::CommittedInside);
+        let entries = self.journal.entries_from(0);
+        let (before, from) = entries.split_at(number.min(entries.len()));
+        let failed = from.first();
+        let shown = |entry: &Entry| entry.delivered.frames.max(self.reading.frames) > 0;
+        if committed_inside(before) || failed.is_some_and(|e| e.effect == Effect::Defines) {
+            Some(Reason::CommittedInside)
+        } else if failed.is_some_and(|e| e.effect.ends() && shown(e)) {
+            Some(Reason::PartlyDelivered)
+        } else if may_have_been_revived(from) {
+            Some(Reason::PipelinedPastEnd)
+        } else if names_session_advisory_lock(self.journal.all()) {
+            Some(Reason::AdvisoryLock)
+        } else if self.unit.explicit {
+            None
+        } else {
+            self.unit.autocommit_obstacle(self.dialect)
         }
-        if entries.get(number).is_some_and(|e| shown(e, self.reading.frames.max(e.delivered.frames))) {
-            return Some(Reason::PartlyDelivered);
-        }
-        if revived.is_some_and(ends_behind) {
-            return Some(Reason::PipelinedPastEnd);
-        }
-        if names_session_advisory_lock(self.journal.all()) {
-            return Some(Reason::AdvisoryLock);
-        }
-        if self.unit.explicit { None } else { self.unit.autocommit_obstacle(self.dialect) }
     }
 
     /// Every request is answered: what was waiting for that goes on. `ready` tells whether a ReadyForQuery was the last answer.
@@ -192,7 +191,7 @@ impl Engine {
         }
         let mut bytes = Vec::new();
         if self.status != Status::Idle {
-            encode::query(&mut bytes, commit::ROLLBACK);
+            encode::query(&mut bytes, cockroach::ROLLBACK);
             self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
         }
         if matches!(self.unit.savepoint, Savepoint::Before(_)) {
@@ -214,11 +213,11 @@ impl Engine {
         let first = self.unit.opening;
         match self.unit.savepoint {
             Savepoint::Before(_) => {
-                encode::query(&mut bytes, commit::RESTART);
+                encode::query(&mut bytes, cockroach::RESTART);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
             }
             Savepoint::Again => {
-                encode::query(&mut bytes, commit::SAVEPOINT);
+                encode::query(&mut bytes, cockroach::SAVEPOINT);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::Savepoint));
                 self.unit.savepoint = Savepoint::Before(first);
             }
@@ -271,14 +270,10 @@ impl Engine {
         }
     }
 
-    /// Writes the requests from `first` on, up to one that must wait for the verification of those before it. Returns the
-    /// number of the first one that is not written.
+    /// Writes the requests from `first` on, up to where the verification of those before must be awaited. Returns the number
+    /// of the first one that is not written.
     fn write_requests(&mut self, first: usize, bytes: &mut Vec<u8>) -> usize {
-        let shown_before = |numbers: &[Entry]| numbers.iter().any(|e| e.delivered.frames > 0);
-        let entries = self.journal.entries_from(first);
-        let waits =
-            |&(at, entry): &(usize, &Entry)| at > 0 && entry.effect.ends() && shown_before(&entries[..at]);
-        let end = first + entries.iter().enumerate().find(waits).map_or(entries.len(), |(at, _)| at);
+        let end = first + written_at_once(self.journal.entries_from(first));
         for number in first..end {
             self.write_request(number, bytes);
         }
@@ -323,4 +318,36 @@ impl Engine {
             entry.delivered.complete = true;
         }
     }
+}
+
+/// How many of these requests may go out together in a replay: what may end the transaction waits until all that the client
+/// was shown before it is verified, and what is behind it until it is known that the transaction goes on.
+fn written_at_once(requests: &[Entry]) -> usize {
+    let (mut shown, mut ends) = (false, false);
+    for (at, entry) in requests.iter().enumerate() {
+        let cycle_begins = at > 0 && requests[at - 1].is_cycle_end();
+        if at > 0 && ((shown && entry.effect.ends()) || (ends && cycle_begins)) {
+            return at;
+        }
+        shown |= entry.delivered.frames > 0;
+        ends |= entry.effect.ends();
+    }
+    requests.len()
+}
+
+/// Whether something that was answered may have committed a part of the transaction. A change of the schema has not if the
+/// ReadyForQuery behind it left the transaction open, as it did where there is something behind it.
+fn committed_inside(answered: &[Entry]) -> bool {
+    answered.iter().enumerate().any(|(at, entry)| match entry.effect {
+        Effect::Commits | Effect::MayEnd => entry.delivered.complete,
+        Effect::Defines => !answered[at..].iter().any(Entry::is_cycle_end),
+        Effect::None | Effect::Revives => false,
+    })
+}
+
+/// Whether requests behind the one that failed, sent already, bring the transaction back to life and then end it: whether
+/// they commit cannot be known before they are answered.
+fn may_have_been_revived(failed: &[Entry]) -> bool {
+    let revived = failed.iter().position(|e| e.effect == Effect::Revives);
+    revived.is_some_and(|at| failed[at..].iter().any(|e| e.effect.ends()))
 }

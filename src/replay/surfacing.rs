@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::answers::Scan;
-use super::commit;
+use super::cockroach;
 use super::engine::{Engine, Output};
 use super::event::{Outcome, Phase};
 use super::explain::{self, Difference};
 use super::outstanding::{Control, Owner};
 use super::reason::Reason;
+use super::scan::Scan;
 use super::state::State;
 use super::unit::Release;
 use crate::wire::backend::{ErrorFields, Status, tag};
@@ -18,13 +18,17 @@ use crate::wire::{SqlState, encode, frontend};
 /// client's savepoints left to go back to: a replay that differed must not be revived.
 const FAIL: &str = "ROLLBACK TO SAVEPOINT reprise_surfaced";
 
+/// Whether the client is told why. In observe mode, and for a client that runs its own retry protocol, the wire stays as it is.
+const fn is_told(reason: Reason) -> bool {
+    !matches!(reason, Reason::Mode | Reason::OwnRetryProtocol)
+}
+
 impl Engine {
     /// The conflict at hand goes to the client as it comes, with DETAIL and HINT: the server is in the very status that the
     /// client expects.
     pub(super) fn surface_now(&mut self, reason: Reason, scan: &mut Scan<'_>, out: &mut impl Output) {
         let outcome = Outcome::Surfaced(reason);
-        // In observe mode the wire stays as it is.
-        if reason != Reason::Mode {
+        if is_told(reason) {
             let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
             scan.skip(out);
             out.frontend(&annotated);
@@ -50,7 +54,7 @@ impl Engine {
         if let Some(sqlstate) = fields.sqlstate().filter(|s| self.is_conflict(*s)) {
             self.note_conflict(now, sqlstate, Phase::Statement, out);
             self.unit.outcome = Some(Outcome::Surfaced(reason));
-            if reason != Reason::Mode {
+            if is_told(reason) {
                 let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
                 scan.skip(out);
                 out.frontend(&annotated);
@@ -86,7 +90,7 @@ impl Engine {
     }
 
     fn note_difference(&mut self, now: Duration, number: usize, failed: bool, out: &mut impl Output) {
-        let (statement, statements) = self.journal.statement_number(number);
+        let (statement, statements) = self.journal.statement_number(self.unit.opening, number);
         let rows_before = self.journal.entry(number).map_or(0, |e| e.delivered.rows);
         let rows_after = self.reading.rows;
         self.difference = Some(Difference { statement, statements, rows_before, rows_after, failed });
@@ -116,7 +120,7 @@ impl Engine {
         if !drained {
             self.state = State::GivingUp { reason, drained: true };
             let mut bytes = Vec::new();
-            let rollback = (self.status != Status::Idle).then_some(commit::ROLLBACK);
+            let rollback = (self.status != Status::Idle).then_some(cockroach::ROLLBACK);
             let fail: &[&str] = if status == Status::Failed { &["BEGIN", FAIL] } else { &[] };
             for sql in rollback.iter().chain(fail) {
                 encode::query(&mut bytes, sql);

@@ -24,8 +24,10 @@ pub fn query(out: &mut Vec<u8>, sql: &str) {
 }
 
 /// Parse, Bind and Execute of a statement without parameters and results, under `name` for statement and
-/// portal alike, and Close for both: what exists under other names, or without one, is left alone.
+/// portal alike, with Close around them: what exists under other names, or without one, is left alone. It begins with a
+/// Close because an earlier one may have failed between its Parse and its end.
 pub fn run_named(out: &mut Vec<u8>, name: &str, sql: &str) {
+    close_statement(out, name.as_bytes());
     message(out, frontend::tag::PARSE, |out| {
         cstr(out, name.as_bytes());
         cstr(out, sql.as_bytes());

@@ -1,10 +1,13 @@
-//! COMMIT in the cockroach dialect: `RELEASE SAVEPOINT cockroach_restart` commits the data and can still be retried, the
-//! COMMIT behind it only ends the transaction. Both travel together, so that a RELEASE that fails skips the COMMIT.
+//! The cockroach dialect on the wire: a savepoint that every attempt goes back to, and a COMMIT that can be retried.
+//!
+//! `RELEASE SAVEPOINT cockroach_restart` commits the data and may still fail with a conflict; the COMMIT behind it only ends
+//! the transaction. Both travel together, so that a RELEASE that fails skips the COMMIT.
 
-use super::engine::{Engine, Output};
+use super::engine::{Engine, Output, Step};
 use super::event::Outcome;
 use super::outstanding::{Control, Owner};
-use super::requests::Step;
+use super::policy::{Dialect, Mode};
+use super::statement::Classes;
 use super::unit::{Release, Savepoint};
 use crate::wire::SqlState;
 use crate::wire::backend::{ErrorFields, Status};
@@ -23,6 +26,20 @@ pub(super) const ROLLBACK: &str = "ROLLBACK";
 const RELEASE_NAME: &str = "reprise_release";
 
 impl Engine {
+    /// `SAVEPOINT cockroach_restart`, in the same write as the first statement after BEGIN. It is set only between cycles:
+    /// a client that sends BEGIN and statements in one batch is restarted whole instead.
+    pub(super) fn savepoint_before(&mut self, tag: u8, classes: Classes) -> Option<Vec<u8>> {
+        let adds = self.policy.mode == Mode::Transparent && self.dialect == Dialect::Cockroach;
+        if !adds || self.status == Status::Failed || classes.may_end() || tag == tag::SYNC {
+            return None;
+        }
+        let mut savepoint = Vec::new();
+        encode::query(&mut savepoint, SAVEPOINT);
+        self.unit.savepoint = Savepoint::Before(self.unit.opening);
+        self.outstanding.push(tag::QUERY, Owner::Control(Control::Savepoint));
+        Some(savepoint)
+    }
+
     /// A plain COMMIT is about to go out.
     ///
     /// In a transaction that is known to have failed it goes out as it is. In a batch, the RELEASE goes before it only
@@ -43,7 +60,7 @@ impl Engine {
             }
             tag::EXECUTE if settled => {
                 encode::run_named(&mut bytes, RELEASE_NAME, RELEASE);
-                for tag in [tag::PARSE, tag::BIND, tag::EXECUTE, tag::CLOSE, tag::CLOSE] {
+                for tag in [tag::CLOSE, tag::PARSE, tag::BIND, tag::EXECUTE, tag::CLOSE, tag::CLOSE] {
                     self.outstanding.push(tag, Owner::Control(Control::Release));
                 }
                 self.unit.release = Release::Sent;
