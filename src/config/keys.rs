@@ -65,7 +65,7 @@ pub(super) const VARIABLE_PREFIX: &str = "REPRISE_";
 pub static KEYS: &[Key] = &[
     text("proxy", "listen", "127.0.0.1:6432", "Address and port that clients connect to."),
     integer("proxy", "max_connections", "1000", "Clients served at a time; one more is refused with 53300."),
-    text("proxy", "startup_timeout", "10s", "Time in which a client must have sent its startup message."),
+    text("proxy", "startup_timeout", "10s", "Time that a client's startup may take, its login included."),
     text("proxy", "drain_timeout", "30s", "Time that open transactions get to end at shutdown."),
     text("upstream", "address", "127.0.0.1:26257", "Host (a name, IPv4 or [IPv6]) and port of the database."),
     text("upstream", "connect_timeout", "5s", "Time in which the database must have taken a connection."),
@@ -96,7 +96,12 @@ pub static KEYS: &[Key] = &[
         "4MiB",
         "Requests kept for one transaction; a larger one cannot be replayed.",
     ),
-    text("retry", "journal_bytes_total", "256MiB", "Requests kept for all transactions together."),
+    text(
+        "retry",
+        "journal_bytes_total",
+        "256MiB",
+        "Requests kept for all transactions together; those with up to 16 KiB do not count.",
+    ),
     text("retry", "hold_bytes", "16KiB", "Answers held while later requests of their batch are unanswered."),
     text("retry", "hold_time", "5ms", "Longest time that such answers are held."),
     text(
