@@ -1,6 +1,8 @@
 //! Errors as the client sees them: SQLSTATE, text, detail and hint, word for word.
 
+use crate::catalog::Table;
 use crate::kv::{Conflict, Key};
+use crate::sql::value::Datum;
 use crate::version::Version;
 
 /// What an error means for the transaction in which it happens.
@@ -24,9 +26,11 @@ pub struct SqlError {
     /// The text.
     pub message: String,
     /// More about it.
-    pub detail: Option<String>,
+    pub detail: Option<Box<str>>,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
+    /// The constraint that was violated.
+    pub constraint: Option<Box<str>>,
     /// What it means for the transaction.
     pub gravity: Gravity,
 }
@@ -44,17 +48,18 @@ impl SqlError {
             message: message.into(),
             detail: None,
             hint: None,
+            constraint: None,
             gravity: Gravity::Ordinary,
         }
     }
 
     /// The same with a hint.
-    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(self, hint: impl Into<Box<str>>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
     /// The same with a detail.
-    pub fn with_detail(self, detail: impl Into<String>) -> Self {
+    pub fn with_detail(self, detail: impl Into<Box<str>>) -> Self {
         Self { detail: Some(detail.into()), ..self }
     }
 
@@ -67,7 +72,7 @@ impl SqlError {
                 version.name()
             );
             let anchor = conflict.anchor().map(|anchor| format!("#{anchor}")).unwrap_or_default();
-            error.hint = Some(format!("See: {page}{anchor}"));
+            error.hint = Some(format!("See: {page}{anchor}").into());
         }
         error.gravity = Gravity::Retryable(Box::new(conflict));
         error
@@ -206,13 +211,20 @@ impl SqlError {
         Self::new("22012", "division by zero")
     }
 
-    pub(crate) fn duplicate_key(columns: &str, key: &Key, index: &str) -> Self {
-        let values: Vec<String> = key.parts.iter().map(|part| sql_literal(&part.to_string(), part)).collect();
+    /// Since 23.1 the key stands in the detail, and the constraint in a field of its own.
+    pub(crate) fn duplicate_key(table: &Table, key: &Key, version: Version) -> Self {
+        let columns = table.primary_names();
+        let values: Vec<String> = key.parts.iter().map(sql_literal).collect();
         let values = values.join(",");
-        Self::new(
-            "23505",
-            format!("duplicate key value ({columns})=({values}) violates unique constraint \"{index}\""),
-        )
+        if version < Version::V23_1 {
+            let constraint = "violates unique constraint \"primary\"";
+            return Self::new("23505", format!("duplicate key value ({columns})=({values}) {constraint}"));
+        }
+        let constraint = format!("{}_pkey", table.name);
+        let message = format!("duplicate key value violates unique constraint \"{constraint}\"");
+        let error =
+            Self::new("23505", message).with_detail(format!("Key ({columns})=({values}) already exists."));
+        Self { constraint: Some(constraint.into()), ..error }
     }
 
     pub(crate) fn unsupported(what: impl std::fmt::Display) -> Self {
@@ -224,10 +236,10 @@ impl SqlError {
     }
 }
 
-fn sql_literal(text: &str, datum: &crate::sql::value::Datum) -> String {
+fn sql_literal(datum: &Datum) -> String {
     match datum {
-        crate::sql::value::Datum::Text(_) => format!("'{text}'"),
-        _ => text.to_owned(),
+        Datum::Text(text) => format!("'{text}'"),
+        other => other.to_string(),
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Output {
     position: u64,
     last_flushed: Option<u64>,
     limit: usize,
+    /// Where the last CommandComplete begins.
+    completed_at: usize,
     /// After how many more bytes the connection breaks, if a fault says so.
     cut_after: Option<usize>,
 }
@@ -37,6 +39,7 @@ impl Output {
             last_flushed: None,
             limit,
             cut_after: None,
+            completed_at: 0,
         }
     }
 
@@ -102,6 +105,11 @@ impl Output {
     /// CommandComplete.
     pub(crate) fn complete(&mut self, tag: impl Into<String>) {
         self.message(&CommandComplete::new(tag.into()));
+    }
+
+    /// Takes the last CommandComplete back.
+    pub(crate) fn take_back_completion(&mut self) {
+        self.buffer.truncate(self.completed_at);
     }
 
     /// ReadyForQuery.
@@ -173,8 +181,9 @@ fn fields(severity: &str, error: &SqlError, version: Version) -> Vec<(u8, String
         fields.push((b'V', severity.to_owned()));
     }
     fields.push((b'C', error.code.clone()));
-    fields.extend(error.detail.iter().map(|detail| (b'D', detail.clone())));
-    fields.extend(error.hint.iter().map(|hint| (b'H', hint.clone())));
+    fields.extend(error.detail.iter().map(|detail| (b'D', detail.to_string())));
+    fields.extend(error.hint.iter().map(|hint| (b'H', hint.to_string())));
+    fields.extend(error.constraint.iter().map(|name| (b'n', name.to_string())));
     fields.push((b'M', error.message.clone()));
     fields
 }

@@ -37,7 +37,10 @@ pub enum Command {
         ends_query: bool,
     },
     /// Something that failed before it could become a command.
-    Fail(SqlError),
+    Fail {
+        error: SqlError,
+        in_query: bool,
+    },
 }
 
 impl Command {

@@ -216,6 +216,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.listening.abort();
+        self.shared.handles().iter().for_each(|handle| handle.kill());
     }
 }
 

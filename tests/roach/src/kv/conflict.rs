@@ -133,10 +133,9 @@ impl Conflict {
         format!("restart transaction: {forced}TransactionRetryWithProtoRefreshError: {}", self.cause(version))
     }
 
-    /// The anchor in the documentation that explains the reason.
+    /// The anchor in the documentation that explains the reason; a write that is too old has none.
     pub fn anchor(&self) -> Option<String> {
         Some(match self {
-            Self::WriteTooOld { .. } => "retry_write_too_old".into(),
             Self::Serializable { .. } => "retry_serializable".into(),
             Self::AsyncWriteFailure { .. } => "retry_async_write_failure".into(),
             Self::CommitDeadlineExceeded { .. } => "retry_commit_deadline_exceeded".into(),

@@ -32,6 +32,11 @@ impl ReadCache {
         self.reads.iter().filter(foreign).map(|read| read.at).max()
     }
 
+    /// Forgets all reads.
+    pub(super) fn forget_all(&mut self) {
+        self.reads.clear();
+    }
+
     /// Forgets the reads below which no transaction writes any more.
     pub(super) fn forget_before(&mut self, oldest: Timestamp) {
         self.reads.retain(|read| read.at >= oldest);

@@ -15,6 +15,9 @@ use super::reads::ReadCache;
 /// How long clocks of different nodes may differ; a younger value of another node is uncertain.
 const MAX_OFFSET: Duration = Duration::from_millis(500);
 
+/// How far back AS OF SYSTEM TIME can read.
+const HISTORY: Duration = Duration::from_secs(10);
+
 /// What a client asked for with PRIORITY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 #[allow(missing_docs)]
@@ -203,7 +206,7 @@ impl State {
         }
         let at = self.record(id).snapshot.write;
         for (key, row) in self.locks.release(id) {
-            self.versions.entry(key).or_default().push((at, row));
+            self.add_version(key, at, row);
         }
         self.end(id);
         Ok(at)
@@ -217,9 +220,24 @@ impl State {
 
     fn end(&mut self, id: u64) {
         self.records.remove(&id);
-        if let Some(oldest) = self.records.values().map(|record| record.snapshot.read).min() {
-            self.cache.forget_before(oldest);
+        match self.oldest_read() {
+            Some(oldest) => self.cache.forget_before(oldest),
+            None => self.cache.forget_all(),
         }
+    }
+
+    /// Where the transaction reads that reads furthest back.
+    fn oldest_read(&self) -> Option<Timestamp> {
+        self.records.values().map(|record| record.snapshot.read).min()
+    }
+
+    /// Adds a version to a key, and forgets those that nobody reads any more.
+    fn add_version(&mut self, key: Key, at: Timestamp, row: Option<Row>) {
+        let horizon = at.before(HISTORY).min(self.oldest_read().unwrap_or(at));
+        let versions = self.versions.entry(key).or_default();
+        versions.push((at, row));
+        let needed = versions.iter().rposition(|(at, _)| *at <= horizon).unwrap_or(0);
+        versions.drain(..needed);
     }
 
     /// The transaction as the text of an error at its end shows it: the end itself counts as a write.

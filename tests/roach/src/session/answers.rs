@@ -118,6 +118,8 @@ impl Session {
             Extent::Transaction => {
                 let warning = SqlError::new("25P01", "SET LOCAL can only be used in transaction blocks");
                 self.output.notice("WARNING", &warning, self.version());
+                self.output.complete("SET");
+                return Ok(());
             }
         }
         self.report(variable);

@@ -68,7 +68,7 @@ impl Session {
                 return self.flush().await;
             }
         };
-        let malformed = || Command::Fail(SqlError::protocol("malformed message"));
+        let malformed = || Command::Fail { error: SqlError::protocol("malformed message"), in_query: false };
         self.commands.push(command.unwrap_or_else(malformed), now);
         Ok(())
     }
@@ -78,7 +78,7 @@ impl Session {
             return Err(io::ErrorKind::InvalidData.into());
         };
         match parse(&query, self.version()) {
-            Err(error) => self.commands.push(Command::Fail(error), now),
+            Err(error) => self.commands.push(Command::Fail { error, in_query: true }, now),
             Ok(statements) if statements.is_empty() => self.commands.push(Command::Empty, now),
             Ok(statements) => {
                 let is_alone = statements.len() == 1;
@@ -87,7 +87,7 @@ impl Session {
                     let command = if copies && !is_alone {
                         let message =
                             "COPY together with other statements in a query string is not supported";
-                        Command::Fail(SqlError::protocol(message))
+                        Command::Fail { error: SqlError::protocol(message), in_query: true }
                     } else {
                         Command::Statement(Arc::new(parsed))
                     };

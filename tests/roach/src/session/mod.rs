@@ -1,8 +1,8 @@
 //! A session: one client's conversation, command by command.
 //!
-//! `mod.rs` runs the loop and decides what an error means; `intake` makes commands of messages; `control` begins, divides
-//! and ends transactions; `rows` runs statements that read and write; `extended` prepares and binds; `answers` shows
-//! and sets variables; `copy` takes COPY data.
+//! `mod.rs` runs the loop; `intake` makes commands of messages; `control` begins, divides and ends transactions; `rows`
+//! runs statements that read and write; `extended` prepares and binds; `answers` shows and sets variables; `copy` takes
+//! COPY data; `recovery` decides what an error means; `strike` makes errors on demand.
 
 mod answers;
 mod control;
@@ -11,9 +11,11 @@ mod extended;
 mod frames;
 mod intake;
 mod names;
+mod recovery;
 mod rows;
 mod sequences;
 mod settings;
+mod strike;
 
 pub use frames::{Frames, Wire};
 pub use sequences::Sequences;
@@ -22,12 +24,11 @@ pub use settings::Settings;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::catalog::Change;
 use crate::errors::{Gravity, SqlError};
-use crate::faults::{Effect, Opportunity, Outcome, Point};
-use crate::kv::{Conflict, Priority, Transaction};
+use crate::kv::{Priority, Transaction};
 use crate::output::Output;
 use crate::retry::{Command, Commands, Received};
 use crate::savepoints::Savepoints;
@@ -37,9 +38,7 @@ use crate::sql::value::Datum;
 use crate::transaction::{Event, State};
 use crate::version::Version;
 use names::Names;
-
-/// How long the server waits before it retries by itself.
-const RETRY_PAUSE: Duration = Duration::from_millis(1);
+use recovery::RewindPoint;
 
 /// What is left of a transaction after an error that a restart does not heal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,16 +67,6 @@ struct Txn {
     attempt: usize,
     /// How many errors the session's own variables have injected.
     injected: u8,
-}
-
-/// The beginning of the present attempt, and what the session looked like there.
-#[derive(Debug)]
-struct RewindPoint {
-    position: u64,
-    names: Names,
-    savepoints: Savepoints,
-    changes: usize,
-    settings: Settings,
 }
 
 /// Why a command did not run to its end.
@@ -263,7 +252,7 @@ impl Session {
             Command::Close(close) => self.close(close),
             Command::Flush => Ok(self.flush().await?),
             Command::Sync { .. } => self.sync().await,
-            Command::Fail(error) => Err(error.clone().into()),
+            Command::Fail { error, .. } => Err(error.clone().into()),
         }
     }
 
@@ -292,7 +281,7 @@ impl Session {
             Command::Execute { portal, .. } => portal == suspended,
             Command::Close(close) => close.name.as_deref().unwrap_or_default() == suspended,
             Command::Statement(parsed) => commits(parsed),
-            Command::Sync { .. } | Command::Flush | Command::Fail(_) => true,
+            Command::Sync { .. } | Command::Flush | Command::Fail { .. } => true,
             _ => self.settings.is_on("multiple_active_portals_enabled"),
         };
         if allowed { Ok(()) } else { Err(SqlError::active_portals(self.version())) }
@@ -324,66 +313,6 @@ impl Session {
             self.commit_implicit().await?;
         }
         Ok(())
-    }
-
-    /// Decides what an error means: the server retries, or the client is told.
-    async fn fail(&mut self, mut error: SqlError, command: &Command) {
-        self.names.drop_suspended();
-        if let Some(conflict) = error.as_conflict().cloned()
-            && self.retry(&conflict)
-        {
-            tokio::time::sleep(RETRY_PAUSE).await;
-            return;
-        }
-        self.mark_health(&mut error);
-        let extended = !matches!(command, Command::Statement(_) | Command::Sync { ends_query: true });
-        let is_sync = matches!(command, Command::Sync { .. });
-        self.output.error(&error, self.version());
-        self.apply(Event::Failed);
-        if is_sync {
-            // The error belongs to the batch that this Sync ends.
-            self.output.ready(self.state.status());
-            let _ = self.flush().await;
-        } else {
-            self.skip = Skip::ToSync { extended };
-        }
-    }
-
-    /// Begins the attempt anew if nothing of it was shown: whether it does.
-    fn retry(&mut self, conflict: &Conflict) -> bool {
-        let (Some(txn), Some(rewind)) = (&mut self.txn, &self.rewind) else {
-            return false;
-        };
-        if !matches!(self.state, State::Implicit | State::Open) {
-            return false;
-        }
-        txn.kv.restart(conflict);
-        if self.output.has_sent(rewind.position) {
-            return false;
-        }
-        txn.changes.truncate(rewind.changes);
-        self.names = rewind.names.clone();
-        self.savepoints = rewind.savepoints.clone();
-        if self.settings.version().retries_restore_settings() {
-            self.settings = rewind.settings.clone();
-        }
-        self.output.take_back(rewind.position);
-        self.commands.rewind(rewind.position);
-        self.state = self.state.after(Event::Rewound);
-        true
-    }
-
-    fn mark_health(&mut self, error: &mut SqlError) {
-        let recovers = self.version().recovers_from_cancellation();
-        let Some(txn) = &mut self.txn else { return };
-        if txn.kv.was_interrupted() && error.gravity == Gravity::Cancelled {
-            error.gravity = Gravity::Broken;
-        }
-        match error.gravity {
-            Gravity::Cancelled if !recovers && txn.health == Health::Sound => txn.health = Health::Cancelled,
-            Gravity::Broken if !recovers => txn.health = Health::Broken,
-            _ => {}
-        }
     }
 
     /// Moves to the next state, and lets go of what it does not need.
@@ -421,87 +350,6 @@ impl Session {
             if old != new {
                 self.output.parameter(name, &new);
             }
-        }
-    }
-
-    /// Moves the rewind position behind a command that need not be repeated.
-    fn move_window(&mut self, received: &Received) {
-        let is_open = matches!(self.state, State::Implicit | State::Open);
-        let at_window = self.rewind.as_ref().is_some_and(|rewind| rewind.position == received.position);
-        if !is_open || !at_window {
-            return;
-        }
-        let leaves = |statement: &Statement| {
-            statement.can_be_left_behind()
-                || (statement.is_observer() && self.version().observers_keep_window())
-        };
-        let can_leave = match &received.command {
-            Command::Statement(parsed) => leaves(&parsed.statement),
-            Command::Execute { portal, .. } => {
-                self.names.portal(portal).map_or(true, |portal| leaves(&portal.prepared.parsed.statement))
-            }
-            command => command.can_be_left_behind(),
-        };
-        if can_leave {
-            self.set_rewind_point(received.position + 1);
-        }
-    }
-
-    /// Lets the attempt begin at a position.
-    fn set_rewind_point(&mut self, position: u64) {
-        self.rewind = Some(RewindPoint {
-            position,
-            names: self.names.clone(),
-            savepoints: self.savepoints.clone(),
-            changes: self.txn.as_ref().map_or(0, |txn| txn.changes.len()),
-            settings: self.settings.clone(),
-        });
-    }
-
-    /// Lets an injected fault strike, if there is one for this place.
-    async fn strike(&mut self, point: &Point) -> Flow {
-        let is_replay = self.txn.as_ref().is_some_and(|txn| txn.attempt > 0);
-        let Some(effect) = self.shared.faults.strike(&Opportunity { point, is_replay }) else {
-            return Ok(());
-        };
-        match effect {
-            Effect::Delay(pause) => tokio::time::sleep(pause).await,
-            Effect::Cut(bytes) => self.output.cut_after(bytes),
-            Effect::ShutDown => {
-                self.say_goodbye().await?;
-                return Err(Stop::Io(io::ErrorKind::ConnectionAborted.into()));
-            }
-            Effect::Retry(reason) => {
-                let version = self.version();
-                if let Some(txn) = &mut self.txn {
-                    let conflict = reason.conflict(&mut txn.kv);
-                    return Err(SqlError::conflict(conflict, version).into());
-                }
-            }
-            Effect::Disconnect(outcome) => {
-                self.settle(outcome);
-                return Err(Stop::Io(io::ErrorKind::ConnectionReset.into()));
-            }
-            Effect::Ambiguous(outcome) => {
-                self.settle(outcome);
-                if let Some(txn) = &mut self.txn {
-                    txn.health = Health::Finalized;
-                }
-                self.savepoints.clear();
-                return Err(SqlError::ambiguous(self.version()).into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Commits behind the client's back, or loses what it wrote.
-    fn settle(&mut self, outcome: Outcome) {
-        let Some(txn) = &mut self.txn else { return };
-        match outcome {
-            Outcome::Committed if txn.kv.commit().is_ok() => {
-                self.shared.catalog.apply(std::mem::take(&mut txn.changes));
-            }
-            _ => txn.kv.rollback(),
         }
     }
 }

@@ -46,6 +46,7 @@ impl Session {
                 txn.injected += 1;
                 // Nothing that a variable injects is retried by the server.
                 self.rewind = None;
+                self.output.take_back_completion();
                 let conflict = crate::kv::Conflict::Injected("inject_retry_errors_enabled");
                 txn.kv.restart(&conflict);
                 Err(SqlError::conflict(conflict, self.version()).into())

@@ -279,21 +279,12 @@ impl Executor<'_, '_> {
                 OnConflict::Skip => return Ok(None),
                 OnConflict::Update(assignments) => return self.merge(table, &key, &slots, assignments).await,
                 _ => {
-                    return Err(SqlError::duplicate_key(
-                        &table.primary_names(),
-                        &key,
-                        self.primary_index(table),
-                    ));
+                    return Err(SqlError::duplicate_key(table, &key, self.version));
                 }
             }
         }
         self.put(&key, Some(slots.clone())).await?;
         Ok(Some(columns_of(table, &Row::new(slots))))
-    }
-
-    fn primary_index(&self, table: &Table) -> &'static str {
-        debug_assert!(!table.name.is_empty());
-        if self.version >= Version::V23_1 { "t_pkey" } else { "primary" }
     }
 
     /// Updates the row that is in the way of an INSERT.
@@ -371,11 +362,7 @@ impl Executor<'_, '_> {
             let new_key = key_of(table, &changed);
             if new_key != key {
                 if self.txn.exists(&new_key).await.map_err(|conflict| self.conflict(conflict))? {
-                    return Err(SqlError::duplicate_key(
-                        &table.primary_names(),
-                        &new_key,
-                        self.primary_index(table),
-                    ));
+                    return Err(SqlError::duplicate_key(table, &new_key, self.version));
                 }
                 self.put(&key, None).await?;
             }

@@ -48,6 +48,6 @@ impl SyntaxError {
         let arrow = " ".repeat(sql[line_start..self.at].chars().count());
         let error = SqlError::new(self.code, format!("at or near \"{}\": syntax error{what}", self.near))
             .with_detail(format!("source SQL:\n{}\n{arrow}^", &sql[..line_end]));
-        SqlError { hint: self.hint, ..error }
+        SqlError { hint: self.hint.map(String::into_boxed_str), ..error }
     }
 }
