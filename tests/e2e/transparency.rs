@@ -196,6 +196,21 @@ async fn copy() {
 }
 
 #[tokio::test]
+async fn large_messages() {
+    let large = "x".repeat(3 << 20);
+    expect_same(&[
+        texts(&["SELECT repeat('x', 5 << 20)"]),
+        texts(&["SELECT repeat('x', 100 << 10) FROM generate_series(1, 30)"]),
+        batch(extended("SELECT length($1), $1::text", &[&large])),
+        texts(&[&format!("SELECT length('{large}')")]),
+        texts(&["BEGIN", &format!("SELECT length('{large}'), '{large}'"), "SELECT 1", "COMMIT"]),
+        texts(&["COPY (SELECT repeat('x', 3 << 20)) TO STDOUT"]),
+        texts(&["SELECT n, repeat('y', n % 7000) FROM generate_series(1, 3000) n"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn notifications_and_function_calls() {
     // FunctionCall of abs(int8), argument and result in binary.
     let mut call = vec![b'F', 0, 0, 0, 28];
