@@ -42,12 +42,12 @@
 //! |---|---|
 //! | `state.rs` | where a session stands, with the legal moves drawn beside it |
 //! | `engine.rs` | the calls, and the [`replay::Output`] that answers them |
-//! | `requests.rs`, `answers.rs` | what client and server send, told apart |
+//! | `requests.rs`, `answers.rs`, `results.rs`, `scan.rs` | what client and server send, told apart |
 //! | `journal.rs`, `digest.rs` | what is kept of requests, and what of answers |
 //! | `outstanding.rs` | the requests that the server has not answered yet |
-//! | `retry.rs`, `commit.rs`, `backoff.rs` | a conflict and what follows |
+//! | `retry.rs`, `cockroach.rs`, `backoff.rs` | a conflict and what follows, and what the cockroach dialect adds |
 //! | `surfacing.rs`, `explain.rs`, `reason.rs` | a conflict that cannot be hidden, and its words |
-//! | `statement.rs`, `prepared.rs`, `unit.rs` | what a text does to the transaction, and what is known of that |
+//! | `statement.rs`, `lexer.rs`, `prepared.rs`, `unit.rs` | what a text does to the transaction, and what is known of that |
 //! | `policy.rs`, `event.rs` | what the operator allows; what the engine reports |
 //!
 //! # The rules
@@ -57,16 +57,16 @@
 //!
 //! - **I1, one story.** Every result that a client was shown in a transaction that was committed is the one that the
 //!   committing attempt gave; of an error, the SQLSTATE and the objects that it is about. There is no mode that looks away.
-//!   *Where:* `replay/digest.rs` says what is compared, `answers.rs` compares each frame of a replay, and `retry.rs` lets
+//!   *Where:* `replay/digest.rs` says what is compared, `results.rs` compares each frame of a replay, and `retry.rs` lets
 //!   nothing out that may commit before all before it is verified.
 //!   *Tests:* unit tests of `digest.rs`, `tests/conversations`, `tests/e2e`, `tests/simulation`; and `tests/demo.rs`, whose
 //!   audit finds a proxy that lies.
 //! - **I2, undelivered is free.** What the client has not been shown is not compared: it gets the new answer.
-//!   *Where:* `journal.rs` counts what was delivered of each answer; `answers.rs` goes over to delivering behind it.
+//!   *Where:* `journal.rs` counts what was delivered of each answer; `results.rs` goes over to delivering behind it.
 //!   *Tests:* `tests/conversations`, `tests/simulation`.
 //! - **I3, commit at most once.** A commit whose answer was lost, or was 40003, is never sent again: the client is told that
 //!   its outcome is unknown.
-//!   *Where:* `engine.rs` (`backend_closed`), `commit.rs` and `retry.rs` (`refusal`): a request that may have committed
+//!   *Where:* `engine.rs` (`backend_closed`), `cockroach.rs` and `retry.rs` (`refusal`): a request that may have committed
 //!   something is not sent twice.
 //!   *Tests:* `tests/conversations`, `tests/e2e`, `tests/simulation`.
 //! - **I4, nothing added, nothing lost.** A committed attempt ran the client's statements, all of them and in order, failed
@@ -109,7 +109,7 @@
 //!
 //! 1. `replay/state.rs`: the states and moves, on one screen.
 //! 2. `replay/engine.rs`: what can happen, and what may come of it.
-//! 3. `replay/requests.rs`, then `answers.rs`: the way of a calm transaction.
+//! 3. `replay/requests.rs`, then `answers.rs` and `results.rs`: the way of a calm transaction.
 //! 4. `replay/retry.rs`, then `surfacing.rs`: the way of one that meets a conflict.
 //! 5. `proxy/session.rs`: the loop that drives all of it with sockets.
 //!

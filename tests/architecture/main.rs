@@ -9,10 +9,6 @@ use std::path::Path;
 use rules::Arrows;
 use source::Source;
 
-/// Files that are longer than allowed, with what they have: they must not grow. A file that was made short enough leaves
-/// this list.
-const LONG_FILES: [(&str, usize); 1] = [("replay/answers.rs", 614)];
-
 /// What is written by people, besides `src`.
 const WRITTEN: [&str; 11] = [
     "tests",
@@ -105,16 +101,7 @@ fn functions_are_short() {
 
 #[test]
 fn files_are_short_and_say_what_they_are_for() {
-    let mut files = files("src");
-    let listed = |path: &str| LONG_FILES.iter().find(|(long, _)| path.strip_prefix("src/") == Some(*long));
-    for (path, lines) in LONG_FILES {
-        let found = files.iter().find(|(found, _)| found.strip_prefix("src/") == Some(path));
-        let found = found.map_or(0, |(_, text)| text.lines().count());
-        assert!(found <= lines, "{path} has {found} lines, and had {lines}: it must not grow");
-        assert!(found > rules::FILE_LINES_MAX, "{path} is short enough: remove it from LONG_FILES");
-    }
-    files.retain(|(path, _)| listed(path).is_none());
-    judge(&files, |_, text| rules::file(text));
+    judge(&files("src"), |_, text| rules::file(text));
 }
 
 #[test]

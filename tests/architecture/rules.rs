@@ -22,7 +22,7 @@ const IMPURE_STD: [&[&str]; 9] = [
 ];
 
 /// The longest that a file may be.
-pub(crate) const FILE_LINES_MAX: usize = 500;
+const FILE_LINES_MAX: usize = 500;
 /// The longest that a function may be.
 const FUNCTION_LINES_MAX: usize = 80;
 
