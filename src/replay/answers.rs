@@ -10,7 +10,7 @@ use super::scan::Scan;
 use super::state::State;
 use super::unit::{Release, Savepoint};
 use crate::wire::backend::{self, ErrorFields, Status, tag};
-use crate::wire::{BadLength, HEADER_BYTES, Header, SqlState, frontend};
+use crate::wire::{BadLength, HEADER_BYTES, Header, SqlState, encode, frontend};
 
 /// Frames longer than this are passed on as they come, not assembled.
 const ASSEMBLED_BYTES: usize = 32 << 10;
@@ -158,16 +158,12 @@ impl Engine {
             }
             return;
         };
-        if matches!(front.owner, Owner::Control(control) if control != Control::EndFailedCommit || frame_tag != tag::READY_FOR_QUERY)
-        {
+        if frame_tag == tag::ERROR_RESPONSE {
+            return self.relay_failure(now, front, scan, out);
+        }
+        if matches!(front.owner, Owner::Control(control) if !control.is_shown(frame_tag)) {
             self.reading.forwarding = false;
             scan.skip(out);
-        }
-        if frame_tag == tag::ERROR_RESPONSE {
-            let fields = ErrorFields::new(scan.body());
-            self.note_farewell(fields);
-            self.relay_error(now, fields, scan, out);
-            return self.outstanding.fail(|_| {});
         }
         if front.fit(frame_tag) == Fit::Ends {
             self.outstanding.pop();
@@ -177,6 +173,28 @@ impl Engine {
             {
                 scan.skip(out);
             }
+        }
+    }
+
+    /// An error in a transaction that is not journalled. That of a request of ours takes the place of the client's, if it keeps
+    /// that from being run.
+    fn relay_failure(&mut self, now: Duration, front: Request, scan: &mut Scan<'_>, out: &mut impl Output) {
+        let fields = ErrorFields::new(scan.body());
+        let farewell = self.note_farewell(fields);
+        match front.owner {
+            Owner::Control(Control::Release | Control::Commit) => self.unit.release = Release::Failed,
+            Owner::Control(Control::Begin) => self.unit.begin = Begin::Sent,
+            Owner::Control(_) if !farewell => scan.skip(out),
+            _ => {}
+        }
+        self.relay_error(now, fields, scan, out);
+        self.outstanding.fail(|_| {});
+        if matches!(front.owner, Owner::Control(Control::Begin)) && !self.outstanding.ends_cycle() {
+            // The client's request is passed over; its ReadyForQuery comes with this.
+            let mut sync = Vec::new();
+            encode::sync(&mut sync);
+            out.backend(&sync);
+            self.outstanding.push(frontend::tag::SYNC, Owner::Unjournalled);
         }
     }
 

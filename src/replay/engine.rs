@@ -244,7 +244,9 @@ impl Engine {
 
     pub(super) fn end_session(&mut self, now: Duration, outcome: Outcome, out: &mut impl Output) {
         if self.is_busy() && self.policy.mode != Mode::Off {
-            self.unit.outcome = Some(outcome);
+            if !matches!(self.unit.outcome, Some(Outcome::Surfaced(_))) {
+                self.unit.outcome = Some(outcome);
+            }
             out.report(Event::TransactionEnded(self.unit.end(now)));
         }
         self.forget_journal(out);

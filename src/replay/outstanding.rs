@@ -41,6 +41,13 @@ pub(super) enum Control {
     Fail,
 }
 
+impl Control {
+    /// Whether the client gets this frame of the answer: the ReadyForQuery of the ROLLBACK that ends its COMMIT.
+    pub(super) fn is_shown(self, frame_tag: u8) -> bool {
+        self == Self::EndFailedCommit && frame_tag == crate::wire::backend::tag::READY_FOR_QUERY
+    }
+}
+
 /// A request without its answer yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {

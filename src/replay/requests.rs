@@ -119,6 +119,10 @@ impl Engine {
             State::Idle => self.begin_unit(now),
             // A statement in autocommit is over with its answer; what is sent before that cannot be undone with it.
             State::Committing if !is_copy(tag) => self.pass_through(Reason::PipelinedPastEnd, out),
+            // What runs behind a COMMIT in its batch runs whatever becomes of the transaction.
+            state if state.is_journalling() && self.unit.cycle_ends && runs(tag) => {
+                self.pass_through(Reason::PipelinedPastEnd, out);
+            }
             _ => {}
         }
         let opened = self.second_cycle_begins();
@@ -215,7 +219,7 @@ impl Engine {
 
     /// What a request does to the transaction. In autocommit, whatever runs a statement ends it as well.
     fn effect(&self, tag: u8, classes: Classes) -> Effect {
-        let runs = matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL);
+        let runs = runs(tag);
         let defines = self.dialect == Dialect::Cockroach && classes.has(Class::Definition);
         let alone = !self.unit.explicit;
         match tag {
@@ -260,6 +264,11 @@ impl Engine {
             _ => Classes::default(),
         }
     }
+}
+
+/// Whether a message runs a statement.
+const fn runs(tag: u8) -> bool {
+    matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL)
 }
 
 /// Whether a message belongs to the data of a COPY.

@@ -11,7 +11,7 @@ use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::scan::Scan;
 use super::state::State;
-use super::statement::names_session_advisory_lock;
+use super::statement::{names, names_session_advisory_lock};
 use super::unit::{Release, Savepoint};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, tag};
@@ -119,6 +119,9 @@ impl Engine {
         if self.policy.mode != Mode::Transparent {
             return Some(Reason::Mode);
         }
+        if self.policy.max_attempts == 1 {
+            return Some(Reason::AttemptsExhausted);
+        }
         let entries = self.journal.entries_from(0);
         let (before, from) = entries.split_at(number.min(entries.len()));
         let failed = from.first();
@@ -133,8 +136,11 @@ impl Engine {
             Some(Reason::PipelinedPastEnd)
         } else if names_session_advisory_lock(self.journal.all()) {
             Some(Reason::AdvisoryLock)
+        } else if self.dialect == Dialect::Cockroach && names(self.journal.all(), &[b"set_config"]) {
+            Some(Reason::SessionState)
         } else if self.unit.explicit {
-            None
+            let scattered = self.unit.scattered && self.dialect == Dialect::Cockroach;
+            scattered.then_some(Reason::CommittedInside)
         } else {
             self.unit.autocommit_obstacle(self.dialect)
         }
@@ -175,8 +181,7 @@ impl Engine {
         }
         self.unit.attempts = attempt;
         self.state = State::BackingOff { until: now + pause };
-        let bytes = self.journal.bytes_len();
-        out.report(Event::ReplayStarted { attempt, backoff: pause, journal_bytes: bytes });
+        out.report(Event::BackedOff { attempt, pause });
         self.reopen(out);
         if self.outstanding.is_empty() && pause.is_zero() {
             self.replay(now, out);
@@ -229,6 +234,10 @@ impl Engine {
         let sent = self.write_requests(first, &mut bytes);
         out.backend(&bytes);
         self.state = State::Replaying { sent, since: now };
+        out.report(Event::ReplayStarted {
+            attempt: self.unit.attempts,
+            journal_bytes: self.journal.bytes_len(),
+        });
         if self.outstanding.is_empty() {
             self.go_on(now, false, out);
         }

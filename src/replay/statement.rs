@@ -50,6 +50,8 @@ impl From<Class> for Classes {
 impl Classes {
     /// There is more than one statement.
     const SEVERAL: u16 = 1 << 15;
+    /// The first of several is a BEGIN.
+    const BEGINS: u16 = 1 << 14;
     /// The classes that end a transaction, or may do so where they stand.
     const ENDING: u16 = Class::Commit as u16
         | Class::Rollback as u16
@@ -66,7 +68,11 @@ impl Classes {
         let mut statements = Lexer(sql).statements();
         let first = statements.next().unwrap_or_default();
         match statements.next() {
-            Some(second) => statements.fold(first.union(second), Self::union).union(Self(Self::SEVERAL)),
+            Some(second) => {
+                let begins = if first.has(Class::Begin) { Self::BEGINS } else { 0 };
+                let mark = Self(Self::SEVERAL | begins);
+                statements.fold(first.union(second), Self::union).union(mark)
+            }
             None => first,
         }
     }
@@ -79,6 +85,16 @@ impl Classes {
     /// Whether `class` occurs.
     pub(super) const fn has(self, class: Class) -> bool {
         self.0 & class as u16 != 0
+    }
+
+    /// Whether the text has more than one statement.
+    pub(super) const fn is_several(self) -> bool {
+        self.0 & Self::SEVERAL != 0
+    }
+
+    /// Whether the first of several statements is a BEGIN.
+    pub(super) const fn begins(self) -> bool {
+        self.0 & Self::BEGINS != 0
     }
 
     /// Whether the text is one statement of this class.
@@ -248,11 +264,15 @@ impl Lexer<'_> {
 
 /// Whether a text names one of the session-level advisory lock functions, whose locks no rollback frees.
 pub(super) fn names_session_advisory_lock(text: &[u8]) -> bool {
-    const FUNCTIONS: [&[u8]; 4] =
-        [b"pg_advisory_lock", b"pg_try_advisory_lock", b"pg_advisory_unlock", b"pg_advisory_lock_shared"];
-    let starts = memchr::memchr2_iter(b'p', b'P', text);
-    starts.into_iter().any(|at| {
-        FUNCTIONS.iter().any(|f| text[at..].get(..f.len()).is_some_and(|name| name.eq_ignore_ascii_case(f)))
+    names(text, &[b"pg_advisory_lock", b"pg_try_advisory_lock", b"pg_advisory_unlock"])
+}
+
+/// Whether one of these names, in small letters, occurs anywhere in a text, in letters of any size.
+pub(super) fn names(text: &[u8], words: &[&[u8]]) -> bool {
+    words.iter().any(|word| {
+        let [first, large] = [word[0], word[0].to_ascii_uppercase()];
+        memchr::memchr2_iter(first, large, text)
+            .any(|at| text[at..].get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word)))
     })
 }
 

@@ -7,6 +7,7 @@ use super::engine::{Engine, Output};
 use super::event::{Outcome, Phase};
 use super::explain::{self, Difference};
 use super::outstanding::{Control, Owner};
+use super::policy::Mode;
 use super::reason::Reason;
 use super::scan::Scan;
 use super::state::State;
@@ -18,17 +19,14 @@ use crate::wire::{SqlState, encode, frontend};
 /// client's savepoints left to go back to: a replay that differed must not be revived.
 const FAIL: &str = "ROLLBACK TO SAVEPOINT reprise_surfaced";
 
-/// Whether the client is told why. In observe mode, and for a client that runs its own retry protocol, the wire stays as it is.
-const fn is_told(reason: Reason) -> bool {
-    !matches!(reason, Reason::Mode | Reason::OwnRetryProtocol)
-}
-
 impl Engine {
     /// The conflict at hand goes to the client as it comes, with DETAIL and HINT: the server is in the very status that the
     /// client expects.
     pub(super) fn surface_now(&mut self, reason: Reason, scan: &mut Scan<'_>, out: &mut impl Output) {
         let outcome = Outcome::Surfaced(reason);
-        if is_told(reason) {
+        scan.flush(out);
+        self.release_held(out);
+        if self.tells(reason) {
             let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
             scan.skip(out);
             out.frontend(&annotated);
@@ -54,12 +52,18 @@ impl Engine {
         if let Some(sqlstate) = fields.sqlstate().filter(|s| self.is_conflict(*s)) {
             self.note_conflict(now, sqlstate, Phase::Statement, out);
             self.unit.outcome = Some(Outcome::Surfaced(reason));
-            if is_told(reason) {
+            if self.tells(reason) {
                 let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
                 scan.skip(out);
                 out.frontend(&annotated);
             }
         }
+    }
+
+    /// Whether the client is told why. In observe mode, and for a client that runs its own retry protocol, the wire stays as it
+    /// is.
+    fn tells(&self, reason: Reason) -> bool {
+        self.policy.mode == Mode::Transparent && reason != Reason::OwnRetryProtocol
     }
 
     fn annotated(&self, body: &[u8], reason: Reason, elapsed: Duration) -> Vec<u8> {
@@ -139,8 +143,9 @@ impl Engine {
 
     /// The status that the client finds the session in: a failed COMMIT, or statement in autocommit, leaves none open.
     fn surfaced_status(&self) -> Status {
-        let entry = self.journal.entry(self.journal.first_incomplete());
-        let ends = entry.is_none_or(|e| e.effect.ends()) || !self.unit.explicit;
+        let waiting = self.journal.entries_from(self.journal.first_incomplete());
+        let awaited = waiting.iter().find(|entry| entry.is_statement() || entry.is_cycle_end());
+        let ends = awaited.is_none_or(|entry| entry.effect.ends()) || !self.unit.explicit;
         if ends { Status::Idle } else { Status::Failed }
     }
 

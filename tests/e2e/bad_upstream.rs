@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use golden::{Backend, Frontend};
 use reprise::config::{Config, DialectChoice};
-use reprise::replay::Dialect;
+use reprise::replay::{Begin, Dialect};
 use tokio::net::TcpListener;
 
 use crate::support::DIALECTS;
@@ -113,8 +113,12 @@ async fn it_falls_silent_during_startup() {
 
 /// A session of a dialect with a database like this.
 async fn session(upstream: SocketAddr, dialect: Dialect) -> (Proxy, Wire) {
-    let proxy =
-        Proxy::start(upstream, |config| config.upstream.dialect = DialectChoice::Fixed(dialect)).await;
+    let proxy = Proxy::start(upstream, |config| {
+        config.upstream.dialect = DialectChoice::Fixed(dialect);
+        // These databases know the simple protocol only.
+        config.retry.policy.begin = Begin::Immediate;
+    })
+    .await;
     let (wire, greeting) = Wire::start(proxy.address, &[("user", "postgres")]).await;
     assert_eq!(greeting.status(), Some('I'), "{greeting:?}");
     (proxy, wire)

@@ -2,7 +2,7 @@
 //! back to it, as the server's log shows them.
 
 use golden::Frontend;
-use reprise::replay::Dialect;
+use reprise::replay::{Begin, Dialect};
 
 use crate::support::Scene;
 use crate::support::wire::extended;
@@ -74,7 +74,8 @@ async fn conflicts_at_many_places_of_one_transaction_are_hidden() {
 
 #[tokio::test]
 async fn a_driver_is_retried_through_the_extended_protocol() {
-    let scene = start().await;
+    // PostgreSQL answers START TRANSACTION, as this driver begins, with another tag than CockroachDB.
+    let scene = Scene::with(Dialect::Cockroach, |config| config.retry.policy.begin = Begin::Immediate).await;
     let mut client = scene.proxy.client().await;
     let transaction = client.transaction().await.expect("BEGIN");
     let inserted = transaction.execute("INSERT INTO journal VALUES ($1)", &[&"once"]).await;
@@ -134,8 +135,8 @@ async fn nothing_is_added_to_what_needs_no_savepoint() {
     assert_eq!(client.query("SELECT 1").await, "(1) SELECT 1 I");
     assert_eq!(client.query("BEGIN").await, "BEGIN T");
     assert_eq!(client.query("ROLLBACK").await, "ROLLBACK I");
-    let statements = scene.database.statements().await;
-    assert_eq!(statements, ["BEGIN", "COMMIT", "SELECT 1", "BEGIN", "ROLLBACK"]);
+    // An empty transaction is not even begun.
+    assert_eq!(scene.database.statements().await, ["SELECT 1"]);
 }
 
 #[tokio::test]
@@ -145,7 +146,7 @@ async fn the_clients_own_retry_protocol_is_left_alone() {
     assert_eq!(client.query("BEGIN; SAVEPOINT cockroach_restart").await, "BEGIN SAVEPOINT T");
     let answer = client.query("SELECT conflict('first', 1)").await;
     assert_eq!(answer, "40001 E");
-    assert!(answer.field('D').contains("(own_retry_protocol)"), "{}", answer.error());
+    assert_eq!(answer.field('D'), "", "the wire is as it is without the proxy");
     assert_eq!(client.query(RESTART).await, "ROLLBACK T");
     assert_eq!(client.query("SELECT conflict('first', 1)").await, "(passed) SELECT 1 T");
     assert_eq!(client.query("RELEASE SAVEPOINT cockroach_restart").await, "RELEASE T");
