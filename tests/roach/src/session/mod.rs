@@ -1,12 +1,13 @@
 //! A session: one client's conversation, command by command.
 //!
 //! `mod.rs` runs the loop; `intake` makes commands of messages; `control` begins, divides and ends transactions; `rows`
-//! runs statements that read and write; `extended` prepares and binds; `answers` shows and sets variables; `copy` takes
+//! runs statements that read and write; `ddl` changes the schema; `extended` prepares and binds; `answers` shows and sets variables; `copy` takes
 //! COPY data; `recovery` decides what an error means; `strike` makes errors on demand.
 
 mod answers;
 mod control;
 mod copy;
+mod ddl;
 mod extended;
 mod frames;
 mod intake;
@@ -60,6 +61,8 @@ struct Txn {
     changes: Vec<Change>,
     /// What now() shows; no retry changes it.
     began: u64,
+    /// When its last statement began.
+    statement_began: u64,
     read_only: bool,
     priority: Priority,
     health: Health,
