@@ -1,5 +1,7 @@
 //! Transactions and savepoints: what each statement means in each state.
 
+use std::time::Instant;
+
 use super::ddl::find_duplicate;
 use super::{Flow, Health, Run, Session, Stop, Txn};
 use crate::catalog::Change;
@@ -44,6 +46,7 @@ impl Session {
             kv: self.shared.store.begin(Priority::Normal),
             changes: Vec::new(),
             began,
+            since: Instant::now(),
             statement_began: began,
             read_only: self.settings.is_on("default_transaction_read_only"),
             priority: Priority::Normal,

@@ -16,22 +16,38 @@ use crate::sql::value::Datum;
 use crate::sql::write;
 use crate::transaction::State;
 
+/// A moment, and the error of what is not over then.
+type Deadline = (Instant, fn() -> SqlError);
+
 /// How many errors `inject_retry_errors_enabled` makes in one transaction.
 const MAX_INJECTED: u8 = 3;
 
 impl Session {
     /// A statement that is not about the transaction itself, within the time that it may take.
     pub(super) async fn ordinary(&mut self, run: &Run<'_>) -> Flow {
-        let deadline = self.settings.duration("statement_timeout").map(|timeout| run.received + timeout);
+        let deadline = self.deadline(run);
         // A retried statement keeps the time at which it came, so that retries do not go on for ever.
-        if deadline.is_some_and(|deadline| deadline <= Instant::now())
-            && matches!(run.parsed.statement, Statement::Data(_))
+        if let (Some((at, error)), Statement::Data(_)) = (deadline, &run.parsed.statement)
+            && at <= Instant::now()
         {
-            return Err(SqlError::statement_timeout().into());
+            return Err(error().into());
         }
         let handle = self.handle.clone();
         limited(deadline, &handle, self.unlimited(run)).await?;
         self.inject_after(run)
+    }
+
+    /// When a statement must have ended, and what is said if it has not.
+    fn deadline(&self, run: &Run<'_>) -> Option<Deadline> {
+        let limit = |name| self.settings.duration(name);
+        let of_statement = limit("statement_timeout").map(|timeout| run.received + timeout);
+        let began = self.txn.as_ref().filter(|_| self.state == State::Open).map(|txn| txn.since);
+        let of_transaction = limit("transaction_timeout").and_then(|timeout| Some(began? + timeout));
+        let deadlines: [Option<Deadline>; 2] = [
+            of_statement.map(|at| (at, SqlError::statement_timeout as fn() -> SqlError)),
+            of_transaction.map(|at| (at, SqlError::transaction_timeout as fn() -> SqlError)),
+        ];
+        deadlines.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Lets `inject_retry_errors_enabled` make an error of a statement that succeeded.
@@ -213,17 +229,20 @@ impl Session {
 }
 
 /// Work that a timeout or another session may cut short.
-async fn limited(deadline: Option<Instant>, handle: &Handle, work: impl Future<Output = Flow>) -> Flow {
+async fn limited(deadline: Option<Deadline>, handle: &Handle, work: impl Future<Output = Flow>) -> Flow {
     let timeout = async {
         match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            Some((at, error)) => {
+                tokio::time::sleep_until(at.into()).await;
+                error()
+            }
             None => std::future::pending().await,
         }
     };
     tokio::select! {
         biased;
         result = work => result,
-        () = timeout => Err(SqlError::statement_timeout().into()),
+        error = timeout => Err(error.into()),
         () = handle.cancelled() => Err(SqlError::cancelled().into()),
         () = handle.killed() => Err(Stop::Io(std::io::ErrorKind::ConnectionAborted.into())),
     }
