@@ -170,7 +170,13 @@ async fn run(client: Connection<TcpStream>, opened: Opened, shared: &Shared) {
     tracing::debug!(session = id, dialect = dialect.name(), "session begins");
     let (ending, orphaned) =
         Session::new(engine, client, opened.server, registration, shutdown, ledger).run().await;
-    tracing::debug!(session = id, "session ends: {ending}");
+    match ending.breakage() {
+        Some(cause) => {
+            shared.telemetry.session_broken(cause);
+            tracing::warn!(session = id, cause = cause.name(), "session ends: {ending}");
+        }
+        None => tracing::debug!(session = id, "session ends: {ending}"),
+    }
     if let Some(key) = orphaned {
         cancel::forward(&key, &shared.config.upstream).await;
     }

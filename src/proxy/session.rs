@@ -20,7 +20,7 @@ use super::cancel::Registration;
 use super::connection::Connection;
 use super::refusal::fatal;
 use crate::replay::{Engine, Event, Output};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Breakage, Telemetry};
 use crate::wire::{BadLength, SqlState};
 
 /// Bytes of requests that are read ahead from a client during a pause.
@@ -32,9 +32,12 @@ pub(super) enum Ending {
     /// The client closed its connection.
     #[error("the client left")]
     ClientLeft,
-    /// The database closed its connection.
+    /// The database closed its connection, as it had said or between two transactions.
     #[error("the database closed the connection")]
     ServerLeft,
+    /// The database closed its connection in the middle of something.
+    #[error("the database closed the connection in the middle of a transaction or an answer")]
+    ServerLost,
     /// The session cannot go on.
     #[error("the session could not go on after a conflict")]
     Lost,
@@ -53,6 +56,19 @@ pub(super) enum Ending {
     /// The connection to the database failed.
     #[error("connection to the database: {0}")]
     Server(io::Error),
+}
+
+impl Ending {
+    /// What went wrong, if anything did.
+    pub(super) const fn breakage(&self) -> Option<Breakage> {
+        match self {
+            Self::ClientViolation(_) => Some(Breakage::ClientViolation),
+            Self::ServerViolation(_) => Some(Breakage::UpstreamViolation),
+            Self::ServerLost | Self::Server(_) => Some(Breakage::UpstreamLost),
+            Self::Lost => Some(Breakage::NotRecovered),
+            Self::ClientLeft | Self::ServerLeft | Self::ShuttingDown | Self::Client(_) => None,
+        }
+    }
 }
 
 /// A session that runs.
@@ -235,6 +251,7 @@ where
         }
         match self.server.poll_fill(cx) {
             Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) if self.engine.is_busy() => Err(self.server_left(Ending::ServerLost)),
             Poll::Ready(Ok(0)) => Err(self.server_left(Ending::ServerLeft)),
             Poll::Ready(Ok(_)) => self.take_answers().map(|()| true),
             Poll::Ready(Err(error)) => Err(self.server_left(Ending::Server(error))),
