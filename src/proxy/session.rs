@@ -14,7 +14,7 @@ use std::time::Instant;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::cancel::Registration;
 use super::connection::Connection;
@@ -77,11 +77,46 @@ pub(super) struct Session<C, S> {
     client: Connection<C>,
     server: Connection<S>,
     registration: Registration,
-    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
-    draining: bool,
+    shutdown: Shutdown,
     clock: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     ledger: Ledger,
+}
+
+/// When the proxy ends, and with it the session.
+pub(super) struct Shutdown {
+    when_idle: Pin<Box<WaitForCancellationFutureOwned>>,
+    now: Pin<Box<WaitForCancellationFutureOwned>>,
+    urgency: Urgency,
+}
+
+/// How soon a session must end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    None,
+    /// As soon as no transaction is open.
+    Idle,
+    Now,
+}
+
+impl Shutdown {
+    pub(super) fn new(when_idle: &CancellationToken, now: &CancellationToken) -> Self {
+        Self {
+            when_idle: Box::pin(when_idle.clone().cancelled_owned()),
+            now: Box::pin(now.clone().cancelled_owned()),
+            urgency: Urgency::None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Urgency {
+        if self.urgency == Urgency::None && self.when_idle.as_mut().poll(cx).is_ready() {
+            self.urgency = Urgency::Idle;
+        }
+        if self.urgency != Urgency::Now && self.now.as_mut().poll(cx).is_ready() {
+            self.urgency = Urgency::Now;
+        }
+        self.urgency
+    }
 }
 
 /// Where a session is accounted for.
@@ -150,20 +185,10 @@ where
         client: Connection<C>,
         server: Connection<S>,
         registration: Registration,
-        shutdown: WaitForCancellationFutureOwned,
+        shutdown: Shutdown,
         ledger: Ledger,
     ) -> Self {
-        Self {
-            engine,
-            client,
-            server,
-            registration,
-            shutdown: Box::pin(shutdown),
-            draining: false,
-            clock: Instant::now(),
-            timer: None,
-            ledger,
-        }
+        Self { engine, client, server, registration, shutdown, clock: Instant::now(), timer: None, ledger }
     }
 
     /// Runs to the end. Returns why it ended, and the key to cancel what the server may still be at work on for nobody.
@@ -347,7 +372,11 @@ where
 
     /// A session ends at the first moment outside a transaction once the proxy shuts down.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
-        self.draining = self.draining || self.shutdown.as_mut().poll(cx).is_ready();
-        if self.draining && !self.engine.is_busy() { Err(Ending::ShuttingDown) } else { Ok(()) }
+        let ends = match self.shutdown.poll(cx) {
+            Urgency::None => false,
+            Urgency::Idle => !self.engine.is_busy(),
+            Urgency::Now => true,
+        };
+        if ends { Err(Ending::ShuttingDown) } else { Ok(()) }
     }
 }
