@@ -136,12 +136,14 @@ impl Client {
     }
 
     fn query(&mut self, out: &mut Vec<Frontend>) {
+        self.plan.begin_cycle();
         let mut statements = vec![self.plan.next()];
-        while statements.len() < 4 && self.chance(self.plan.habits.several) && !self.plan.is_done() {
+        while statements.len() < 4 && !self.plan.ends_cycle() && self.chance(self.plan.habits.several) && !self.plan.is_done() {
             statements.push(self.plan.next());
         }
         if statements.len() > 1 {
             statements.retain(|statement| *statement != Statement::Empty);
+            statements.extend(statements.is_empty().then_some(Statement::Empty));
         }
         let (mut texts, mut steps) = (Vec::new(), Vec::new());
         for statement in &statements {
@@ -172,13 +174,16 @@ impl Client {
             self.prepare_ahead(out);
         } else {
             let statements = self.rng.u32(1..=2) + u32::from(self.chance(100));
+            if !self.in_batch {
+                self.plan.begin_cycle();
+            }
             for _ in 0..statements {
-                if !self.plan.is_done() {
+                if !self.plan.is_done() && !self.plan.ends_cycle() {
                     self.statement(out);
                 }
             }
         }
-        if !self.plan.is_done() && self.chance(self.plan.habits.flush) {
+        if !self.plan.is_done() && !self.plan.ends_cycle() && self.chance(self.plan.habits.flush) {
             out.push(Frontend::Flush);
             self.in_batch = true;
         } else {

@@ -2,6 +2,7 @@
 mod check;
 mod client;
 mod faults;
+mod known;
 mod plan;
 mod reader;
 mod scenario;

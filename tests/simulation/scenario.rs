@@ -90,7 +90,7 @@ impl Scenario {
         let traits = traits(&mut rng);
         let rates = if alone { conflicts_only(&mut rng) } else { rates(&mut rng) };
         let policy = if alone { patient() } else { policy(&mut rng) };
-        Self {
+        let mut scenario = Self {
             traits,
             rates,
             policy,
@@ -99,7 +99,9 @@ impl Scenario {
             transactions: rng.u32(2..=6),
             habits: habits(&mut rng, alone),
             grants_journals: alone || rng.u32(0..10) > 0,
-        }
+        };
+        crate::known::mask(&mut scenario);
+        scenario
     }
 
     /// Whether a client has the database for itself and meets nothing but conflicts.

@@ -183,6 +183,9 @@ impl Server {
                 break;
             }
         }
+        if self.transaction.block == Block::None {
+            self.close_attempt(Closing::Committed, store);
+        }
         self.ready();
     }
 
@@ -203,7 +206,7 @@ impl Server {
     /// Whether the last step failed; a transaction without a block is undone then.
     fn failed_now(&mut self, store: &mut Store) -> bool {
         let failed = std::mem::take(&mut self.skipping);
-        if failed && self.transaction.block == Block::Implicit {
+        if failed && matches!(self.transaction.block, Block::Implicit | Block::None) {
             self.transaction.close(false);
             self.close_attempt(Closing::Aborted, store);
         }
@@ -218,7 +221,8 @@ impl Server {
         if let Some(tag) = tagged.tag.filter(|tag| store.in_doubt.contains(tag)) {
             store.complaints.push(format!("{tag} is run again, although its commit is in doubt"));
         }
-        if std::mem::take(&mut self.cancelled) && self.transaction.refuses(&tagged.statement).is_none() {
+        let cancelled = std::mem::take(&mut self.cancelled) && self.transaction.block != Block::Released;
+        if cancelled && self.transaction.refuses(&tagged.statement).is_none() {
             return self.transaction.cancel();
         }
         let before = self.transaction.block;
@@ -258,11 +262,12 @@ impl Server {
             let frames = reply.frames.iter().filter(|frame| !is_aside(frame)).map(comparable).collect();
             self.steps.push(Step { id: StepId { kind, tag, part }, frames });
         }
-        if !reply.failed() && tagged.tag.is_some_and(|tag| tag.number % 7 == 3) && kind == Kind::Run {
-            self.emit(&notice(&format!("about {}", tagged.tag.expect("it has one"))));
-        }
         self.note_doubt(&reply, store);
-        for frame in &reply.frames {
+        for (frame, at) in reply.frames.iter().zip(1..) {
+            let told = kind == Kind::Run && at == reply.frames.len() && !reply.failed();
+            if let Some(tag) = tagged.tag.filter(|tag| told && tag.number % 7 == 3) {
+                self.emit(&notice(&format!("about {tag}")));
+            }
             self.emit(frame);
         }
         let failed = reply.failed();
@@ -421,10 +426,10 @@ impl Server {
             Some(_) if !name.is_empty() && self.portals.contains_key(&name) => Err("42P03"),
             Some((sql, _)) => {
                 let read = sql::read(sql, &values).and_then(|mut statements| statements.pop());
-                let statement = read.expect("it was read before").statement;
-                match self.transaction.refuses(&statement) {
-                    Some(code) => Err(code),
-                    None => {
+                match read.map(|read| (self.transaction.refuses(&read.statement), read.statement)) {
+                    None => Err("22P02"),
+                    Some((Some(code), _)) => Err(code),
+                    Some((None, statement)) => {
                         let level = self.transaction.savepoints_len();
                         let tagged = Tagged { tag, statement };
                         self.portals.insert(name, Portal { tagged, rest: None, part: 0, level });
