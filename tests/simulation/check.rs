@@ -56,6 +56,8 @@ impl<'a> Ledger<'a> {
         let Some(first) = attempt.steps.first() else { return Ok(()) };
         let from = if self.last.0 == attempt.connection { self.last.1 } else { 0 };
         let starts = (from..story.len()).filter(|at| story[*at].id == first.id);
+        let commits = attempt.steps.iter().filter(|step| ends_with_commit(step));
+        self.commits.extend(commits.map(|step| step.id.tag));
         if known::AUTOCOMMIT_BATCHES && attempt.opening == Opening::Implicit {
             return Ok(());
         }
@@ -72,8 +74,6 @@ impl<'a> Ledger<'a> {
         if attempt.closing == Closing::Released {
             self.released(&story[at..])?;
         }
-        let commits = attempt.steps.iter().filter(|step| ends_with_commit(step));
-        self.commits.extend(commits.map(|step| step.id.tag));
         Ok(())
     }
 
@@ -125,7 +125,7 @@ impl<'a> Ledger<'a> {
             self.acknowledgement(shown)?;
         }
         for (cycle, number) in self.reader.cycles.iter().zip(0..) {
-            let failed = cycle.error.as_ref().is_some_and(|fields| fields.get('C') != Some("40003"));
+            let failed = !known::AUTOCOMMIT_BATCHES && cycle.error.as_ref().is_some_and(|fields| fields.get('C') != Some("40003"));
             let runs = self.reader.shown.iter().filter(|shown| shown.cycle == number && shown.role == Role::Other);
             if let Some(shown) = runs.last().filter(|_| failed && cycle.status == Some('I')) {
                 if self.committed.contains_key(&(shown.id.tag, shown.id.part)) && !self.batch_commits(shown) {

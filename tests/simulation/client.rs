@@ -7,6 +7,7 @@ use golden::Frontend;
 use golden::notation::Target;
 use reprise::replay::Dialect;
 
+use crate::known;
 use crate::plan::Plan;
 use crate::reader::{Expected, Reader, Role};
 use crate::scenario::Scenario;
@@ -44,6 +45,9 @@ pub(crate) struct Client {
     /// A simple Query drops the unnamed statement.
     query_drops_unnamed: bool,
 }
+
+/// Names of statements that a client likes to use; few, so that a name is used again for another statement.
+const NAMES: u32 = 3;
 
 /// Messages of a volley are not many more than this.
 const VOLLEY_MESSAGES: usize = 40;
@@ -225,14 +229,15 @@ impl Client {
     fn named_statement(&mut self, template: String, out: &mut Vec<Frontend>) -> String {
         if let Some((name, _)) = self.named.iter().find(|(_, named)| named.template == template) {
             let name = name.clone();
-            if !self.chance(150) {
+            if known::STATEMENTS_FROM_BEFORE || !self.chance(150) {
                 return name;
             }
             self.named.remove(&name);
             self.reader.expect(Expected::Close, []);
             out.push(Frontend::Close(Target::Statement, name));
         }
-        let name = format!("s{}", self.next_tag);
+        let free = (0..NAMES).map(|number| format!("s{number}")).find(|name| !self.named.contains_key(name));
+        let name = free.unwrap_or_else(|| format!("s{}", self.next_tag));
         let tag = self.parse(&name, &template, out);
         self.named.insert(name.clone(), Named { template, tag });
         name
@@ -248,7 +253,7 @@ impl Client {
             Some((template, values)) if self.chance(300) => (self.named_statement(template, out), values),
             Some((template, values)) if self.chance(500) => {
                 let ready = self.unnamed.as_ref().is_some_and(|(unnamed, _)| *unnamed == template);
-                if !ready || self.chance(400) {
+                if !ready || known::STATEMENTS_FROM_BEFORE || self.chance(400) {
                     let tag = self.parse("", &template, out);
                     self.unnamed = Some((template, tag));
                 }

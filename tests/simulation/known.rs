@@ -25,6 +25,12 @@ pub(crate) const AUTOCOMMIT_BATCHES: bool = true;
 /// FOUND-surfaced-with-a-release-outstanding.
 const SAVEPOINTS_IN_PIPELINES: bool = true;
 
+/// FOUND-unnamed-statement-from-before.
+pub(crate) const STATEMENTS_FROM_BEFORE: bool = true;
+
+/// FOUND-passthrough-outcome.
+pub(crate) const OUTCOMES: bool = false;
+
 /// Leaves out of a scenario what would meet a known bug.
 pub(crate) fn mask(scenario: &mut Scenario) {
     if CANCEL {

@@ -1,6 +1,8 @@
 //! The engine in a simulated world.
+mod alone;
 mod check;
 mod client;
+mod conflicts;
 mod faults;
 mod known;
 mod plan;
@@ -18,10 +20,17 @@ mod world;
 use scenario::Scenario;
 use world::World;
 
+fn run(world: &mut World, seed: u64) -> Result<(), world::Failure> {
+    world.run()?;
+    check::check(world)?;
+    conflicts::check(world)?;
+    if world.scenario.is_alone() { alone::check(world, seed) } else { Ok(()) }
+}
+
 fn simulate(seed: u64) {
     let scenario = Scenario::of(seed);
     let mut world = World::new(seed, scenario.clone(), false, false);
-    if let Err(failure) = world.run().and_then(|()| check::check(&world)) {
+    if let Err(failure) = run(&mut world, seed) {
         let mut world = World::new(seed, scenario, false, true);
         let _ = world.run();
         let session = failure.session.unwrap_or(0);

@@ -44,6 +44,8 @@ pub(crate) struct Server {
     setting_told: String,
     listening: bool,
     news_told: usize,
+    /// The notifications that it has sent.
+    pub(crate) news: Vec<String>,
 }
 
 impl Server {
@@ -66,6 +68,7 @@ impl Server {
             setting_told: "start".into(),
             listening: false,
             news_told: 0,
+            news: Vec::new(),
         }
     }
 
@@ -338,6 +341,7 @@ impl Server {
         }
         let from = std::mem::replace(&mut self.news_told, store.news.len());
         if self.listening {
+            self.news.extend_from_slice(&store.news[from..]);
             for payload in &store.news[from..] {
                 self.emit(&Backend::NotificationResponse {
                     pid: 1,

@@ -87,6 +87,8 @@ pub(crate) struct Session {
     from_server: Vec<u8>,
     /// On the way to the client, and cut into messages there.
     at_client: Vec<u8>,
+    /// Everything that reached the client.
+    pub(crate) heard: Vec<u8>,
     /// The session is over: the engine has closed it, or one of the sides is gone.
     over: bool,
     /// The client has closed its connection: nothing more reaches it.
@@ -110,6 +112,7 @@ impl Session {
             from_client: Vec::new(),
             from_server: Vec::new(),
             at_client: Vec::new(),
+            heard: Vec::new(),
             over: false,
             deaf: false,
             rung: None,
@@ -296,6 +299,7 @@ impl Session {
         if self.deaf {
             return Ok(());
         }
+        self.heard.extend_from_slice(&bytes);
         self.at_client.extend(bytes);
         while let Some(frame) = Backend::read(&mut self.at_client) {
             self.client.reader.read(frame)?;
