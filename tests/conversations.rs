@@ -12,7 +12,8 @@
 //!
 //! Besides: `wait` lets the time pass to the engine's deadline, `cancel` is a CancelRequest (`cancel forwarded` where it must
 //! go to the server too), `hang up` closes the client's and `crash` the server's connection, `closed` says that the engine
-//! ends the session, and `= ...` is an event that it reports. `@dialect` and `@policy` set up a case.
+//! ends the session, and `= ...` is an event that it reports. `@dialect` and `@policy` set up a case; BEGIN is
+//! sent immediately unless the policy says otherwise. In a case with `@reads apart` the client awaits each answer.
 //!
 //! Every case is played three times: frame by frame, byte by byte, and with neighbouring messages in one read.
 //! `BLESS=1 cargo test --test conversations` writes what the engine does into the files: read the diff before you commit it.
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use golden::{Backend, Frontend};
-use reprise::replay::{Dialect, Engine, Event, Mode, Output, Policy};
+use reprise::replay::{Begin, Dialect, Engine, Event, Mode, Output, Policy};
 
 /// What the engine did, in the order in which it did it.
 #[derive(Default)]
@@ -150,6 +151,8 @@ struct Case {
     name: String,
     dialect: Dialect,
     policy: Policy,
+    /// Whether messages that stand together may come in one read.
+    together: bool,
     lines: Vec<String>,
 }
 
@@ -159,6 +162,7 @@ impl Case {
         match words[..] {
             ["@dialect", "cockroach"] => self.dialect = Dialect::Cockroach,
             ["@dialect", "postgres"] => self.dialect = Dialect::Postgres,
+            ["@reads", "apart"] => self.together = false,
             ["@policy", ref settings @ ..] => settings.iter().for_each(|setting| self.set_policy(setting)),
             _ => panic!("{}: {head}", self.name),
         }
@@ -172,6 +176,10 @@ impl Case {
             }
             ("max_attempts", n) => self.policy.max_attempts = n.parse().expect("a number"),
             ("timeout_ms", n) => self.policy.timeout = Duration::from_millis(n.parse().expect("a number")),
+            ("begin", value) => {
+                self.policy.begin = Begin::ALL.into_iter().find(|b| b.name() == value).expect("a choice")
+            }
+            ("hold_bytes", n) => self.policy.hold_bytes = n.parse().expect("a number"),
             ("journal_bytes", n) => self.policy.journal_bytes = n.parse().expect("a number"),
             _ => panic!("{}: {setting}", self.name),
         }
@@ -247,7 +255,8 @@ fn parse(text: &str) -> (Vec<String>, Vec<Case>) {
             (Some(name), _) => cases.push(Case {
                 name: name.to_owned(),
                 dialect: Dialect::Postgres,
-                policy: Policy::default(),
+                policy: Policy { begin: Begin::Immediate, ..Policy::default() },
+                together: true,
                 lines: Vec::new(),
             }),
             (None, None) => head.push(line.to_owned()),
@@ -275,7 +284,8 @@ fn every_conversation_goes_as_written() {
             if lines != case.lines {
                 wrong.push(format!("{}\n  the engine does:\n{}", case.name, lines.join("\n")));
             }
-            for cut in [Cut::Bytes, Cut::Runs] {
+            let cuts = [Cut::Bytes, Cut::Runs].into_iter().take(if case.together { 2 } else { 1 });
+            for cut in cuts {
                 let cut_lines = case.play(cut);
                 assert_eq!(by_side(&cut_lines), by_side(&lines), "{}: cut by {cut:?}", case.name);
             }

@@ -59,22 +59,22 @@ struct Options {
     config: Option<PathBuf>,
     /// Listen for clients on this IP:PORT [default: 127.0.0.1:6432].
     ///
-    /// Overrides `listen` in [proxy].
+    /// Overrides `proxy.listen`.
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
     /// Connect to the database at this HOST:PORT [default: 127.0.0.1:26257].
     ///
-    /// Overrides `address` in [upstream].
+    /// Overrides `upstream.address`.
     #[arg(long, value_name = "ADDR")]
     upstream: Option<String>,
     /// Serve metrics and health on this IP:PORT, "" for none [default: 127.0.0.1:9432].
     ///
-    /// The paths are /metrics, /healthz and /readyz. Overrides `listen` in [http].
+    /// The paths are /metrics, /healthz and /readyz. Overrides `http.listen`.
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
     /// What to do about conflicts [default: transparent].
     ///
-    /// "transparent" hides them, "observe" only counts them, "off" relays. Overrides `mode` in [retry].
+    /// "transparent" hides them, "observe" only counts them, "off" relays. Overrides `retry.mode`.
     #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(Mode::ALL.map(Mode::name)))]
     mode: Option<String>,
 }
@@ -172,7 +172,7 @@ mod tests {
             assert_eq!((&setting.text, &setting.origin), (&text, &Origin::Flag(flag)));
             let key = KEYS.iter().find(|key| key.section == section && key.name == name).expect("its key");
             assert!(help.contains(&format!("[default: {}]", key.default)), "{flag}: {help}");
-            assert!(help.contains(&format!("Overrides `{name}` in [{section}].")), "{flag}: {help}");
+            assert!(help.contains(&format!("Overrides `{section}.{name}`.")), "{flag}: {help}");
         }
     }
 }

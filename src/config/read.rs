@@ -6,7 +6,7 @@ use super::problem::{Origin, Problem};
 use super::settings::Settings;
 use super::value::{self, boolean, choice, duration, number, optional_socket_address, size, socket_address};
 use super::{Config, DialectChoice, Http, Log, Proxy, Retry, Upstream, keys};
-use crate::replay::{Dialect, Mode, Policy};
+use crate::replay::{Begin, Dialect, Mode, Policy};
 use crate::telemetry::{self, LogFormat};
 
 const ZERO: Duration = Duration::ZERO;
@@ -53,6 +53,8 @@ fn upstream(reader: &mut Reader<'_>) -> Upstream {
 fn retry(reader: &mut Reader<'_>) -> Retry {
     let modes = Mode::ALL.map(|mode| (mode.name(), mode));
     let journal_bytes = reader.read("retry", "journal_bytes", size(KIB..=GIB));
+    let hold_bytes = reader.read("retry", "hold_bytes", size(0..=GIB));
+    let begins = Begin::ALL.map(|begin| (begin.name(), begin));
     Retry {
         policy: Policy {
             mode: reader.read("retry", "mode", choice(modes)),
@@ -61,6 +63,9 @@ fn retry(reader: &mut Reader<'_>) -> Retry {
             max_backoff: reader.read("retry", "max_backoff", duration(ZERO..=MINUTE)),
             timeout: reader.read("retry", "timeout", duration(MILLISECOND..=HOUR)),
             journal_bytes: usize::try_from(journal_bytes).unwrap_or(usize::MAX),
+            hold_bytes: usize::try_from(hold_bytes).unwrap_or(usize::MAX),
+            hold_time: reader.read("retry", "hold_time", duration(ZERO..=MINUTE)),
+            begin: reader.read("retry", "begin", choice(begins)),
             deadlocks: reader.read("retry", "deadlocks", boolean),
         },
         journal_bytes_total: reader.read("retry", "journal_bytes_total", size(KIB..=1024 * GIB)),

@@ -52,7 +52,7 @@ impl Settings {
     pub fn get(&self, section: &str, name: &str) -> &Setting {
         self.iter()
             .find_map(|(key, setting)| (key.section == section && key.name == name).then_some(setting))
-            .unwrap_or_else(|| panic!("{section}.{name} is not in the table of options"))
+            .expect("the option is in the table of options")
     }
 
     /// Every option with its value.

@@ -200,7 +200,7 @@ where
             moved |= self.poll_client(cx)?;
             moved |= self.poll_timer(cx)?;
             moved |= self.poll_cancel(cx)?;
-            self.poll_drain(cx)?;
+            moved |= self.poll_drain(cx)?;
             self.poll_shutdown(cx)?;
             if !moved {
                 return Ok(());
@@ -307,14 +307,17 @@ where
         if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+    /// Writes what can be written. True if a side is backed up no longer: what was not read for its sake is to be read,
+    /// and nothing else would wake the session for that.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        let backlogs = (self.server.is_backed_up(), self.client.is_backed_up());
         if let Poll::Ready(Err(error)) = self.server.poll_drain(cx) {
             return Err(self.server_left(Ending::Server(error)));
         }
-        match self.client.poll_drain(cx) {
-            Poll::Ready(Err(error)) => Err(Ending::Client(error)),
-            _ => Ok(()),
+        if let Poll::Ready(Err(error)) = self.client.poll_drain(cx) {
+            return Err(Ending::Client(error));
         }
+        Ok(backlogs != (self.server.is_backed_up(), self.client.is_backed_up()))
     }
 
     /// A session ends at the first moment outside a transaction once the proxy shuts down.

@@ -7,8 +7,9 @@ use super::backoff::Backoff;
 use super::digest::Digest;
 use super::event::{Event, Outcome};
 use super::explain;
+use super::held::Held;
 use super::journal::Journal;
-use super::outstanding::{Outstanding, Owner};
+use super::outstanding::Outstanding;
 use super::policy::{Dialect, Mode, Policy};
 use super::prepared::Prepared;
 use super::reason::Reason;
@@ -36,6 +37,37 @@ pub trait Output {
     fn close(&mut self);
 }
 
+/// What becomes of a frame of the client.
+pub(super) enum Step {
+    /// It goes to the server as it is.
+    Forward,
+    /// These bytes go to the server, then the frame.
+    After(Vec<u8>),
+    /// These bytes go to the server in its place.
+    Instead(Vec<u8>),
+    /// It is dropped.
+    Drop,
+}
+
+impl Step {
+    /// The same, with these bytes before everything else.
+    pub(super) fn behind(self, mut bytes: Vec<u8>) -> Self {
+        match self {
+            step if bytes.is_empty() => step,
+            Self::Forward => Self::After(bytes),
+            Self::After(added) => {
+                bytes.extend(added);
+                Self::After(bytes)
+            }
+            Self::Instead(other) => {
+                bytes.extend(other);
+                Self::Instead(bytes)
+            }
+            Self::Drop => Self::Instead(bytes),
+        }
+    }
+}
+
 /// Bytes of journal that every session may hold without asking: the limit on connections bounds them.
 const UNASKED_BYTES: usize = 16 << 10;
 /// Bytes of journal that are asked for at a time beyond that.
@@ -57,6 +89,7 @@ pub struct Engine {
     pub(super) prepared: Prepared,
     pub(super) backoff: Backoff,
     pub(super) reading: Reading,
+    pub(super) held: Held,
     /// Settings that the server reported while the client waits for a retry, the last value of each.
     pub(super) settings: Vec<Setting>,
     /// Bytes of a long frame from the client that are still to come, and whether they are forwarded.
@@ -93,6 +126,15 @@ pub(super) struct Reading {
     pub(super) digesting: bool,
 }
 
+impl Reading {
+    /// The next answer begins.
+    pub(super) const fn begin(&mut self) {
+        self.frames = 0;
+        self.rows = 0;
+        self.digest.reset();
+    }
+}
+
 impl Engine {
     /// The engine of a session that stands outside a transaction. The seed fixes its pauses.
     pub fn new(policy: Arc<Policy>, dialect: Dialect, seed: u64) -> Self {
@@ -107,6 +149,7 @@ impl Engine {
             prepared: Prepared::default(),
             backoff: Backoff::new(seed),
             reading: Reading::default(),
+            held: Held::default(),
             settings: Vec::new(),
             frontend_rest: 0,
             backend_rest: 0,
@@ -118,10 +161,10 @@ impl Engine {
     }
 
     /// When [`Self::timeout`] is due.
-    pub const fn deadline(&self) -> Option<Duration> {
+    pub fn deadline(&self) -> Option<Duration> {
         match self.state {
-            State::BackingOff { until } => Some(until),
-            _ => None,
+            State::BackingOff { until } if self.outstanding.is_empty() => Some(until),
+            _ => self.held_until(),
         }
     }
 
@@ -135,8 +178,11 @@ impl Engine {
         !self.outstanding.is_empty()
     }
 
-    /// The pause before the next attempt may be over.
+    /// The pause before the next attempt, or the time for which answers are held, may be over.
     pub fn timeout(&mut self, now: Duration, out: &mut impl Output) {
+        if self.held_until().is_some_and(|until| now >= until) {
+            self.release_held(out);
+        }
         if let State::BackingOff { until } = self.state
             && now >= until
             && self.outstanding.is_empty()
@@ -166,14 +212,8 @@ impl Engine {
 
     /// The server is gone. Tells the client what that means for what it waits for, unless the server has said so itself.
     pub fn backend_closed(&mut self, now: Duration, out: &mut impl Output) {
-        let committing = match self.state {
-            State::Committing => self.unit.explicit || self.awaits_answer(),
-            State::Replaying { .. } => self.outstanding.front().is_some_and(|front| match front.owner {
-                Owner::Journalled(number) => self.journal.entry(number).is_some_and(|e| e.effect.ends()),
-                _ => false,
-            }),
-            _ => false,
-        };
+        self.release_held(out);
+        let committing = self.unit.explicit && self.outstanding.may_commit();
         if self.unit.release == Release::Done {
             self.acknowledge_commit(out);
         }
@@ -190,7 +230,7 @@ impl Engine {
             out.frontend(&explain::fatal(
                 SqlState::CONNECTION_FAILURE,
                 "the connection to the database was lost",
-                "Connect again. A transaction that was open is rolled back.",
+                "Connect again. An open transaction is rolled back; a statement at work outside of one may have taken effect.",
             ));
         }
         let outcome = match () {
@@ -204,7 +244,9 @@ impl Engine {
 
     pub(super) fn end_session(&mut self, now: Duration, outcome: Outcome, out: &mut impl Output) {
         if self.is_busy() && self.policy.mode != Mode::Off {
-            self.unit.outcome = Some(outcome);
+            if !matches!(self.unit.outcome, Some(Outcome::Surfaced(_))) {
+                self.unit.outcome = Some(outcome);
+            }
             out.report(Event::TransactionEnded(self.unit.end(now)));
         }
         self.forget_journal(out);
@@ -228,9 +270,19 @@ impl Engine {
         self.state = State::Idle;
     }
 
+    /// A transaction has ended, and another one has begun in the same batch.
+    pub(super) fn begin_behind(&mut self, now: Duration, out: &mut impl Output) {
+        self.end_unit(now, out);
+        self.begin_unit(now);
+        self.unit.explicit = true;
+        self.unit.statements = 1;
+        self.pass_through(Reason::PipelinedPastEnd, out);
+    }
+
     /// The transaction cannot be replayed from here on.
     pub(super) fn pass_through(&mut self, reason: Reason, out: &mut impl Output) {
         self.unit.not_replayable.get_or_insert(reason);
+        self.release_held(out);
         self.forget_journal(out);
         self.outstanding.forget_journal();
         self.state = State::Passthrough(reason);
@@ -238,9 +290,8 @@ impl Engine {
 
     fn forget_journal(&mut self, out: &mut impl Output) {
         self.journal.clear();
-        self.reading.frames = 0;
-        self.reading.rows = 0;
-        self.reading.digest.reset();
+        self.discard_held();
+        self.reading.begin();
         if self.granted_bytes > 0 {
             self.granted_bytes = 0;
             out.hold(0);

@@ -15,12 +15,17 @@ pub enum Event {
         /// When it was met.
         phase: Phase,
     },
-    /// An attempt after the first went to the database.
-    ReplayStarted {
-        /// Number of this attempt; the first replay is 2.
+    /// Another attempt will be made, after a pause.
+    BackedOff {
+        /// Number of that attempt; the first replay is 2.
         attempt: u32,
         /// The pause before it.
-        backoff: Duration,
+        pause: Duration,
+    },
+    /// An attempt after the first went to the database.
+    ReplayStarted {
+        /// Number of this attempt.
+        attempt: u32,
         /// Bytes of requests sent again.
         journal_bytes: usize,
     },

@@ -76,7 +76,6 @@ const fn why(reason: Reason) -> &'static str {
         Reason::AttemptsExhausted => "retry.max_attempts is reached",
         Reason::RetryTimeout => "retry.timeout is over",
         Reason::Cancelled => "the client cancelled it",
-        Reason::UpstreamLost => "the database ended the connection",
     }
 }
 
@@ -103,10 +102,9 @@ pub(super) const fn hint(reason: Reason) -> &'static str {
             "Run the transaction again; make it shorter, or spread its hot rows."
         }
         Reason::Cancelled => "Run the transaction again if you still want it.",
-        Reason::ChainedTransaction
-        | Reason::TwoPhaseCommit
-        | Reason::UnknownMessage
-        | Reason::UpstreamLost => "Run the transaction again.",
+        Reason::ChainedTransaction | Reason::TwoPhaseCommit | Reason::UnknownMessage => {
+            "Run the transaction again."
+        }
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Entry {
     pub(super) effect: Effect,
     /// A Parse that the server has taken in some attempt, so that its name is taken now.
     pub(super) parsed: bool,
+    /// Whether the server has answered it to the end, in the attempt at hand.
+    pub(super) answered: bool,
     /// What the client has been shown.
     pub(super) delivered: Delivered,
 }
@@ -86,7 +88,14 @@ impl Journal {
     pub(super) fn push(&mut self, tag: u8, effect: Effect, frame: &[u8]) -> usize {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(frame);
-        self.entries.push(Entry { start, tag, effect, parsed: false, delivered: Delivered::default() });
+        self.entries.push(Entry {
+            start,
+            tag,
+            effect,
+            parsed: false,
+            answered: false,
+            delivered: Delivered::default(),
+        });
         self.entries.len() - 1
     }
 

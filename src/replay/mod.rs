@@ -1,29 +1,36 @@
 //! The engine that decides: forward, hold, replay or give up. Pure: no socket, clock, task, log or metric.
 //!
 //! ```text
-//! requests ──> journal ──┐                 engine    the calls, and what they ask for
-//!    │                   │                 requests  what the client sends
-//!    v                   v                 answers   what the server sends
-//! outstanding        retry, commit         retry     drain, pause, send again, catch up
-//!    ^                   │                 commit    RELEASE and COMMIT of the cockroach dialect
-//!    │                   v                 surfacing a conflict that cannot be hidden
-//! answers ──> digest ──> surfacing
+//! requests ──> journal ───┐            engine     the calls, and what they ask for
+//!    │                    │            requests   what the client sends
+//!    v                    v            answers    what the server sends, paired with the requests
+//! outstanding           retry          results    answers delivered, or compared with what was delivered
+//!    │                    │            held       answers that the client cannot act on yet
+//!    │                    │            deferred   a BEGIN that waits for the first statement
+//!    ^                    │            retry      drain, pause, send again, catch up
+//!    │                    v            cockroach  its savepoint, and RELEASE before COMMIT
+//! answers ─> results ─> surfacing      surfacing  a conflict that cannot be hidden
 //! ```
 
 mod answers;
 mod backoff;
-mod commit;
+mod cockroach;
+mod deferred;
 mod digest;
 mod engine;
 mod event;
 mod explain;
+mod held;
 mod journal;
+mod lexer;
 mod outstanding;
 mod policy;
 mod prepared;
 mod reason;
 mod requests;
+mod results;
 mod retry;
+mod scan;
 mod state;
 mod statement;
 mod surfacing;
@@ -31,5 +38,5 @@ mod unit;
 
 pub use engine::{Engine, Output};
 pub use event::{Event, Outcome, Phase, TransactionEnd};
-pub use policy::{Dialect, Mode, Policy};
+pub use policy::{Begin, Dialect, Mode, Policy};
 pub use reason::Reason;

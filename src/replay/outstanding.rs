@@ -21,6 +21,8 @@ pub(super) enum Owner {
 /// The requests that Reprise adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
+    /// A BEGIN that was deferred.
+    Begin,
     /// `SAVEPOINT cockroach_restart`.
     Savepoint,
     /// Brings the transaction back to its beginning.
@@ -31,10 +33,19 @@ pub(super) enum Control {
     Sync,
     /// `RELEASE SAVEPOINT cockroach_restart` in the client's batch, before its COMMIT.
     Release,
+    /// The COMMIT behind it, up to its Execute, which is the client's.
+    Commit,
     /// `ROLLBACK` after a commit that failed, so that the session is where a failed COMMIT leaves it.
     EndFailedCommit,
     /// Brings the session to the status that a surfaced conflict is reported with.
     Fail,
+}
+
+impl Control {
+    /// Whether the client gets this frame of the answer: the ReadyForQuery of the ROLLBACK that ends its COMMIT.
+    pub(super) fn is_shown(self, frame_tag: u8) -> bool {
+        self == Self::EndFailedCommit && frame_tag == crate::wire::backend::tag::READY_FOR_QUERY
+    }
 }
 
 /// A request without its answer yet.
@@ -44,12 +55,51 @@ pub(super) struct Request {
     pub(super) tag: u8,
     /// Whose it is.
     pub(super) owner: Owner,
+    /// The client has asked for the answers up to this one.
+    pub(super) flushed: bool,
+    /// It may commit the transaction.
+    pub(super) commits: bool,
 }
 
 impl Request {
     /// Whether a ReadyForQuery ends its answer.
     pub(super) const fn is_cycle_end(&self) -> bool {
         matches!(self.tag, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL)
+    }
+}
+
+/// How a frame fits the request that is to be answered next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// It is a part of the answer.
+    Continues,
+    /// It is the end of the answer.
+    Ends,
+    /// It is no answer to that request.
+    Foreign,
+}
+
+impl Request {
+    /// How a frame of this type fits the request.
+    pub(super) fn fit(self, frame_tag: u8) -> Fit {
+        use crate::wire::backend::tag as answer;
+        match (self.tag, frame_tag) {
+            (tag::QUERY | tag::SYNC | tag::FUNCTION_CALL, answer::READY_FOR_QUERY) => Fit::Ends,
+            (tag::SYNC, _) => Fit::Foreign,
+            (tag::QUERY | tag::FUNCTION_CALL, _) => Fit::Continues,
+            (tag::PARSE, answer::PARSE_COMPLETE)
+            | (tag::BIND, answer::BIND_COMPLETE)
+            | (tag::CLOSE, answer::CLOSE_COMPLETE)
+            | (tag::DESCRIBE, answer::ROW_DESCRIPTION | answer::NO_DATA)
+            | (
+                tag::EXECUTE,
+                answer::COMMAND_COMPLETE | answer::EMPTY_QUERY_RESPONSE | answer::PORTAL_SUSPENDED,
+            ) => Fit::Ends,
+            (tag::DESCRIBE, answer::PARAMETER_DESCRIPTION) => Fit::Continues,
+            (tag::EXECUTE, answer::DATA_ROW | answer::COPY_DATA | answer::COPY_DONE) => Fit::Continues,
+            (tag::EXECUTE, answer::COPY_IN_RESPONSE | answer::COPY_OUT_RESPONSE) => Fit::Continues,
+            _ => Fit::Foreign,
+        }
     }
 }
 
@@ -72,7 +122,11 @@ impl Outstanding {
     /// A request goes out. False if the server will pass over it without an answer.
     pub(super) fn push(&mut self, tag: u8, owner: Owner) -> bool {
         match tag {
-            tag::FLUSH | tag::TERMINATE | tag::COPY_DATA => return true,
+            tag::FLUSH => {
+                self.requests.back_mut().into_iter().for_each(|last| last.flushed = true);
+                return true;
+            }
+            tag::TERMINATE | tag::COPY_DATA => return true,
             tag::COPY_DONE | tag::COPY_FAIL => {
                 // After an error the end of the data may come late: then there is nothing that it is ahead of.
                 self.copied_ahead = !std::mem::take(&mut self.copying) && !self.requests.is_empty();
@@ -83,8 +137,23 @@ impl Outstanding {
             _ if self.skipping => return false,
             _ => {}
         }
-        self.requests.push_back(Request { tag, owner });
+        self.requests.push_back(Request { tag, owner, flushed: false, commits: false });
         true
+    }
+
+    /// The requests of [`crate::wire::encode::run_named`] go out.
+    pub(super) fn push_named(&mut self, owner: Owner) {
+        self.push_bound(owner);
+        for tag in [tag::EXECUTE, tag::CLOSE, tag::CLOSE] {
+            self.push(tag, owner);
+        }
+    }
+
+    /// The requests of [`crate::wire::encode::bind_named`] go out.
+    pub(super) fn push_bound(&mut self, owner: Owner) {
+        for tag in [tag::CLOSE, tag::PARSE, tag::BIND] {
+            self.push(tag, owner);
+        }
     }
 
     /// The request that is being answered.
@@ -135,6 +204,21 @@ impl Outstanding {
     /// Whether every request is answered.
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty()
+    }
+
+    /// Whether the client, which has sent more in the same batch, waits for more than the answer at hand.
+    pub(super) fn is_awaited_behind(&self) -> bool {
+        self.requests.len() > 1 && self.front().is_some_and(|front| !front.flushed && !front.is_cycle_end())
+    }
+
+    /// The request that went out last may commit the transaction.
+    pub(super) fn mark_commit(&mut self) {
+        self.requests.back_mut().into_iter().for_each(|last| last.commits = true);
+    }
+
+    /// Whether a request is unanswered that may commit the transaction.
+    pub(super) fn may_commit(&self) -> bool {
+        self.requests.iter().any(|request| request.commits)
     }
 
     /// Whether a request is unanswered that runs a statement or ends a cycle.

@@ -46,6 +46,40 @@ impl Dialect {
     }
 }
 
+/// When the BEGIN of a transaction goes to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Begin {
+    /// Deferred in the cockroach dialect, immediate in the postgres dialect.
+    Auto,
+    /// A plain BEGIN is answered by Reprise, and sent in the same write as the first statement.
+    Deferred,
+    /// As the client sends it.
+    Immediate,
+}
+
+impl Begin {
+    /// Every choice, in the order in which they are documented.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Deferred, Self::Immediate];
+
+    /// The stable name, as in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Deferred => "deferred",
+            Self::Immediate => "immediate",
+        }
+    }
+
+    /// Whether a plain BEGIN is deferred on this kind of server.
+    pub const fn defers(self, dialect: Dialect) -> bool {
+        match self {
+            Self::Auto => matches!(dialect, Dialect::Cockroach),
+            Self::Deferred => true,
+            Self::Immediate => false,
+        }
+    }
+}
+
 /// The limits within which transactions are run again. Passing one of them surfaces the original error
 /// (attempts, time) or makes the transaction not replayable (bytes); it never fails what would have worked.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +96,12 @@ pub struct Policy {
     pub timeout: Duration,
     /// Bytes of requests kept for one transaction.
     pub journal_bytes: usize,
+    /// When a plain BEGIN is sent.
+    pub begin: Begin,
+    /// Bytes of answers kept from the client while later requests of the same batch are unanswered.
+    pub hold_bytes: usize,
+    /// How long they are kept at most.
+    pub hold_time: Duration,
     /// Whether 40P01 (deadlock_detected) counts as a conflict in the postgres dialect.
     pub deadlocks: bool,
 }
@@ -75,6 +115,9 @@ impl Default for Policy {
             max_backoff: Duration::from_secs(1),
             timeout: Duration::from_secs(15),
             journal_bytes: 4 << 20,
+            begin: Begin::Auto,
+            hold_bytes: 16 << 10,
+            hold_time: Duration::from_millis(5),
             deadlocks: true,
         }
     }

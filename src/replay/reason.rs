@@ -38,13 +38,11 @@ pub enum Reason {
     RetryTimeout,
     /// The client cancelled the statement.
     Cancelled,
-    /// The database ended the connection during the retry.
-    UpstreamLost,
 }
 
 impl Reason {
     /// Every reason, in the order in which the README lists them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::Mode,
         Self::JournalLimit,
         Self::JournalTotal,
@@ -61,7 +59,6 @@ impl Reason {
         Self::AttemptsExhausted,
         Self::RetryTimeout,
         Self::Cancelled,
-        Self::UpstreamLost,
     ];
 
     /// The stable name.
@@ -83,7 +80,6 @@ impl Reason {
             Self::AttemptsExhausted => "attempts_exhausted",
             Self::RetryTimeout => "retry_timeout",
             Self::Cancelled => "cancelled",
-            Self::UpstreamLost => "upstream_lost",
         }
     }
 }

@@ -2,30 +2,16 @@
 
 use std::time::Duration;
 
-use super::commit;
-use super::engine::{Engine, Output};
+use super::deferred::Begin;
+use super::engine::{Engine, Output, Step};
 use super::journal::Effect;
-use super::outstanding::{Control, Owner, REQUESTS_MAX};
+use super::outstanding::{Owner, REQUESTS_MAX};
 use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::state::State;
 use super::statement::{Class, Classes};
-use super::unit::Savepoint;
-use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Bind, Parse, tag};
-use crate::wire::{BadLength, HEADER_BYTES, Header, encode};
-
-/// What becomes of a frame of the client.
-pub(super) enum Step {
-    /// It goes to the server as it is.
-    Forward,
-    /// These bytes go to the server, then the frame.
-    After(Vec<u8>),
-    /// These bytes go to the server in its place.
-    Instead(Vec<u8>),
-    /// It is dropped.
-    Drop,
-}
+use crate::wire::{BadLength, HEADER_BYTES, Header};
 
 impl Engine {
     /// Bytes from the client. Returns how many were taken: the rest, a part of a frame or requests that must wait, is
@@ -59,7 +45,8 @@ impl Engine {
                 break;
             }
             let frame = &bytes[at..at + header.frame_bytes];
-            match self.request(now, header.tag, frame, out) {
+            let last = at + header.frame_bytes == bytes.len();
+            match self.request(now, header.tag, frame, last, out) {
                 Step::Forward => {}
                 Step::After(added) => {
                     out.backend(&bytes[run..at]);
@@ -85,7 +72,12 @@ impl Engine {
     /// Whether requests are taken now. During a retry, and while a commit is unanswered, they wait: what the client sends
     /// behind a commit must not run before its outcome is known.
     pub fn takes_requests(&self) -> bool {
-        let waits = self.state.is_retrying() || (self.state == State::Committing && self.unit.explicit);
+        let unconfirmed = self.unit.begin == Begin::Unconfirmed && self.unit.at_cycle_start;
+        let waits = match self.state {
+            State::Committing => self.unit.explicit,
+            State::Open => unconfirmed,
+            state => state.is_retrying(),
+        };
         let copies = self.outstanding.is_copying();
         (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
     }
@@ -102,14 +94,18 @@ impl Engine {
         }
         let classes = self.classes(tag, beginning);
         self.unit.count(tag, classes);
+        if self.unit.begin == Begin::Deferred {
+            let begin = self.deferred_begin();
+            out.backend(&begin);
+        }
         if self.state.is_journalling() {
             self.pass_through(Reason::JournalLimit, out);
         }
         self.outstanding.push(tag, Owner::Unjournalled);
     }
 
-    /// One frame of the client.
-    fn request(&mut self, now: Duration, tag: u8, frame: &[u8], out: &mut impl Output) -> Step {
+    /// One frame of the client; `last` if it is the last one read.
+    fn request(&mut self, now: Duration, tag: u8, frame: &[u8], last: bool, out: &mut impl Output) -> Step {
         if tag == tag::TERMINATE {
             return Step::Forward;
         }
@@ -123,18 +119,49 @@ impl Engine {
             State::Idle => self.begin_unit(now),
             // A statement in autocommit is over with its answer; what is sent before that cannot be undone with it.
             State::Committing if !is_copy(tag) => self.pass_through(Reason::PipelinedPastEnd, out),
+            // What runs behind a COMMIT in its batch runs whatever becomes of the transaction.
+            state if state.is_journalling() && self.unit.cycle_ends && runs(tag) => {
+                self.pass_through(Reason::PipelinedPastEnd, out);
+            }
             _ => {}
         }
         let opened = self.second_cycle_begins();
         let classes = self.classes(tag, &frame[HEADER_BYTES..]);
         self.unit.count(tag, classes);
-        if let State::Passthrough(_) = self.state {
-            self.outstanding.push(tag, Owner::Unjournalled);
-            return Step::Forward;
+        if self.can_defer(tag, classes, frame, last) {
+            return self.defer_begin(frame, out);
         }
-        if let Err(reason) = self.replayable(tag, frame, out) {
+        let begin = match self.unit.begin {
+            Begin::Deferred
+                if tag == tag::QUERY && (classes.is(Class::Commit) || classes.is(Class::Rollback)) =>
+            {
+                return self.end_deferred(now, classes, out);
+            }
+            Begin::Deferred => self.deferred_begin(),
+            Begin::Sent | Begin::Unconfirmed => Vec::new(),
+        };
+        let step = self.opened_request(tag, classes, frame, opened, out);
+        step.behind(begin)
+    }
+
+    /// A request in a transaction whose BEGIN is sent, or goes along.
+    fn opened_request(
+        &mut self,
+        tag: u8,
+        classes: Classes,
+        frame: &[u8],
+        opened: bool,
+        out: &mut impl Output,
+    ) -> Step {
+        if !matches!(self.state, State::Passthrough(_))
+            && let Err(reason) = self.replayable(tag, frame, out)
+        {
             self.pass_through(reason, out);
-            self.outstanding.push(tag, Owner::Unjournalled);
+        }
+        if let State::Passthrough(_) = self.state {
+            if self.outstanding.push(tag, Owner::Unjournalled) && classes.may_end() {
+                self.outstanding.mark_commit();
+            }
             return Step::Forward;
         }
         self.journalled_request(tag, classes, frame, opened)
@@ -178,9 +205,11 @@ impl Engine {
             None if effect == Effect::Commits => self.commit_request(tag),
             None => Step::Forward,
         };
-        if !self.outstanding.push(tag, Owner::Journalled(number))
-            && let Some(entry) = self.journal.entry_mut(number)
-        {
+        if self.outstanding.push(tag, Owner::Journalled(number)) {
+            if effect.ends() {
+                self.outstanding.mark_commit();
+            }
+        } else if let Some(entry) = self.journal.entry_mut(number) {
             // The server passes over it: there is no answer to wait for.
             entry.delivered.complete = true;
         }
@@ -188,23 +217,9 @@ impl Engine {
         step
     }
 
-    /// `SAVEPOINT cockroach_restart`, in the same write as the first statement after BEGIN. It is set only between cycles:
-    /// a client that sends BEGIN and statements in one batch is restarted whole instead.
-    fn savepoint_before(&mut self, tag: u8, classes: Classes) -> Option<Vec<u8>> {
-        let adds = self.policy.mode == Mode::Transparent && self.dialect == Dialect::Cockroach;
-        if !adds || self.status == Status::Failed || classes.may_end() || tag == tag::SYNC {
-            return None;
-        }
-        let mut savepoint = Vec::new();
-        encode::query(&mut savepoint, commit::SAVEPOINT);
-        self.unit.savepoint = Savepoint::Before(self.unit.opening);
-        self.outstanding.push(tag::QUERY, Owner::Control(Control::Savepoint));
-        Some(savepoint)
-    }
-
     /// What a request does to the transaction. In autocommit, whatever runs a statement ends it as well.
     fn effect(&self, tag: u8, classes: Classes) -> Effect {
-        let runs = matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL);
+        let runs = runs(tag);
         let defines = self.dialect == Dialect::Cockroach && classes.has(Class::Definition);
         let alone = !self.unit.explicit;
         match tag {
@@ -249,6 +264,11 @@ impl Engine {
             _ => Classes::default(),
         }
     }
+}
+
+/// Whether a message runs a statement.
+const fn runs(tag: u8) -> bool {
+    matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL)
 }
 
 /// Whether a message belongs to the data of a COPY.

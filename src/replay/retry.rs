@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use super::answers::Scan;
-use super::commit;
-use super::engine::{Engine, Output};
-use super::event::{Event, Phase};
+use super::cockroach;
+use super::engine::{Engine, Output, Step};
+use super::event::{Event, Outcome, Phase};
 use super::journal::{Effect, Entry};
 use super::outstanding::{Control, Owner};
 use super::policy::{Dialect, Mode};
 use super::reason::Reason;
-use super::requests::Step;
+use super::scan::Scan;
 use super::state::State;
-use super::statement::names_session_advisory_lock;
+use super::statement::{names, names_session_advisory_lock};
 use super::unit::{Release, Savepoint};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, tag};
@@ -83,7 +82,8 @@ impl Engine {
         let digest = self.reading.digest.so_far(scan.before());
         scan.leave_out();
         scan.skip(out);
-        if let Some(entry) = self.journal.entry_mut(number)
+        if self.held.is_empty()
+            && let Some(entry) = self.journal.entry_mut(number)
             && !entry.delivered.complete
             && self.reading.frames >= entry.delivered.frames
         {
@@ -91,9 +91,8 @@ impl Engine {
             entry.delivered.rows = self.reading.rows;
             entry.delivered.digest = digest;
         }
-        self.reading.frames = 0;
-        self.reading.rows = 0;
-        self.reading.digest.reset();
+        self.discard_held();
+        self.reading.begin();
         self.unit.release = Release::None;
         self.outstanding.fail(|_| {});
         self.end_cycle(out);
@@ -120,11 +119,16 @@ impl Engine {
         if self.policy.mode != Mode::Transparent {
             return Some(Reason::Mode);
         }
+        if self.policy.max_attempts == 1 {
+            return Some(Reason::AttemptsExhausted);
+        }
         let entries = self.journal.entries_from(0);
         let (before, from) = entries.split_at(number.min(entries.len()));
         let failed = from.first();
-        let shown = |entry: &Entry| entry.delivered.frames.max(self.reading.frames) > 0;
-        if committed_inside(before) || failed.is_some_and(|e| e.effect == Effect::Defines) {
+        let now_shown = if self.held.is_empty() { self.reading.frames } else { 0 };
+        let shown = |entry: &Entry| entry.delivered.frames.max(now_shown) > 0;
+        let committed = self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
+        if committed || failed.is_some_and(|e| e.effect == Effect::Defines) {
             Some(Reason::CommittedInside)
         } else if failed.is_some_and(|e| e.effect.ends() && shown(e)) {
             Some(Reason::PartlyDelivered)
@@ -132,8 +136,11 @@ impl Engine {
             Some(Reason::PipelinedPastEnd)
         } else if names_session_advisory_lock(self.journal.all()) {
             Some(Reason::AdvisoryLock)
+        } else if self.dialect == Dialect::Cockroach && names(self.journal.all(), &[b"set_config"]) {
+            Some(Reason::SessionState)
         } else if self.unit.explicit {
-            None
+            let scattered = self.unit.scattered && self.dialect == Dialect::Cockroach;
+            scattered.then_some(Reason::CommittedInside)
         } else {
             self.unit.autocommit_obstacle(self.dialect)
         }
@@ -148,6 +155,7 @@ impl Engine {
             {
                 self.end_unit(now, out);
             }
+            State::Committing if ready && self.unit.outcome.is_some() => self.begin_behind(now, out),
             State::Committing if ready => self.state = State::Open,
             State::Open | State::Committing | State::Passthrough(_) => {}
             State::Draining => self.back_off(now, out),
@@ -173,8 +181,7 @@ impl Engine {
         }
         self.unit.attempts = attempt;
         self.state = State::BackingOff { until: now + pause };
-        let bytes = self.journal.bytes_len();
-        out.report(Event::ReplayStarted { attempt, backoff: pause, journal_bytes: bytes });
+        out.report(Event::BackedOff { attempt, pause });
         self.reopen(out);
         if self.outstanding.is_empty() && pause.is_zero() {
             self.replay(now, out);
@@ -192,7 +199,7 @@ impl Engine {
         }
         let mut bytes = Vec::new();
         if self.status != Status::Idle {
-            encode::query(&mut bytes, commit::ROLLBACK);
+            encode::query(&mut bytes, cockroach::ROLLBACK);
             self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
         }
         if matches!(self.unit.savepoint, Savepoint::Before(_)) {
@@ -214,11 +221,11 @@ impl Engine {
         let first = self.unit.opening;
         match self.unit.savepoint {
             Savepoint::Before(_) => {
-                encode::query(&mut bytes, commit::RESTART);
+                encode::query(&mut bytes, cockroach::RESTART);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
             }
             Savepoint::Again => {
-                encode::query(&mut bytes, commit::SAVEPOINT);
+                encode::query(&mut bytes, cockroach::SAVEPOINT);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::Savepoint));
                 self.unit.savepoint = Savepoint::Before(first);
             }
@@ -227,6 +234,10 @@ impl Engine {
         let sent = self.write_requests(first, &mut bytes);
         out.backend(&bytes);
         self.state = State::Replaying { sent, since: now };
+        out.report(Event::ReplayStarted {
+            attempt: self.unit.attempts,
+            journal_bytes: self.journal.bytes_len(),
+        });
         if self.outstanding.is_empty() {
             self.go_on(now, false, out);
         }
@@ -235,10 +246,10 @@ impl Engine {
     /// Everything sent so far is verified: what waited for that goes out, or the client has caught up.
     fn go_on(&mut self, now: Duration, ready: bool, out: &mut impl Output) {
         let State::Replaying { sent, since } = self.state else { return };
-        if self.unit.cancelled {
-            return self.give_up(now, Reason::Cancelled, out);
-        }
         if sent < self.journal.len() {
+            if self.unit.cancelled {
+                return self.give_up(now, Reason::Cancelled, out);
+            }
             if ready && self.unit.explicit && self.status == Status::Idle {
                 return self.in_doubt(now, out);
             }
@@ -313,10 +324,13 @@ impl Engine {
             }
             Step::Forward | Step::Drop => bytes.extend_from_slice(frame),
         }
-        if !self.outstanding.push(entry.tag, Owner::Journalled(number))
-            && let Some(entry) = self.journal.entry_mut(number)
-        {
-            entry.delivered.complete = true;
+        let answers = self.outstanding.push(entry.tag, Owner::Journalled(number));
+        if answers && entry.effect.ends() {
+            self.outstanding.mark_commit();
+        }
+        if let Some(entry) = self.journal.entry_mut(number) {
+            entry.answered = false;
+            entry.delivered.complete |= !answers;
         }
     }
 }
@@ -340,7 +354,7 @@ fn written_at_once(requests: &[Entry]) -> usize {
 /// ReadyForQuery behind it left the transaction open, as it did where there is something behind it.
 fn committed_inside(answered: &[Entry]) -> bool {
     answered.iter().enumerate().any(|(at, entry)| match entry.effect {
-        Effect::Commits | Effect::MayEnd => entry.delivered.complete,
+        Effect::Commits | Effect::MayEnd => entry.answered,
         Effect::Defines => !answered[at..].iter().any(Entry::is_cycle_end),
         Effect::None | Effect::Revives => false,
     })

@@ -3,6 +3,8 @@
 //! This is no parser: the server's status byte says what happened. The text is read only for what must be
 //! known before it is sent: whether it may end the transaction, and whether it changes what no rollback restores.
 
+use super::lexer::{Lexer, Token};
+
 /// What one statement is, as far as a replay cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
@@ -46,6 +48,10 @@ impl From<Class> for Classes {
 }
 
 impl Classes {
+    /// There is more than one statement.
+    const SEVERAL: u16 = 1 << 15;
+    /// The first of several is a BEGIN.
+    const BEGINS: u16 = 1 << 14;
     /// The classes that end a transaction, or may do so where they stand.
     const ENDING: u16 = Class::Commit as u16
         | Class::Rollback as u16
@@ -59,7 +65,16 @@ impl Classes {
         if sql[semicolon + 1..].iter().all(u8::is_ascii_whitespace) && !sql[..semicolon].contains(&b'$') {
             return Self::of_statement(&sql[..semicolon]);
         }
-        Lexer(sql).statements().fold(Self::default(), Self::union)
+        let mut statements = Lexer(sql).statements();
+        let first = statements.next().unwrap_or_default();
+        match statements.next() {
+            Some(second) => {
+                let begins = if first.has(Class::Begin) { Self::BEGINS } else { 0 };
+                let mark = Self(Self::SEVERAL | begins);
+                statements.fold(first.union(second), Self::union).union(mark)
+            }
+            None => first,
+        }
     }
 
     fn of_statement(sql: &[u8]) -> Self {
@@ -72,7 +87,17 @@ impl Classes {
         self.0 & class as u16 != 0
     }
 
-    /// Whether `class` is all that occurs.
+    /// Whether the text has more than one statement.
+    pub(super) const fn is_several(self) -> bool {
+        self.0 & Self::SEVERAL != 0
+    }
+
+    /// Whether the first of several statements is a BEGIN.
+    pub(super) const fn begins(self) -> bool {
+        self.0 & Self::BEGINS != 0
+    }
+
+    /// Whether the text is one statement of this class.
     pub(super) const fn is(self, class: Class) -> bool {
         self.0 == class as u16
     }
@@ -84,13 +109,31 @@ impl Classes {
 
     /// Whether the text only reads or writes rows.
     pub(super) const fn only_data(self) -> bool {
-        self.is(Class::Data) || self.0 == 0
+        let classes = self.0 & !Self::SEVERAL;
+        classes == Class::Data as u16 || classes == 0
     }
 
     /// The classes of both.
     pub(super) const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+}
+
+/// Whether a BEGIN or START TRANSACTION asks for nothing but what is known here: SERIALIZABLE, READ ONLY or READ WRITE.
+pub(super) fn begins_plainly(sql: &[u8]) -> bool {
+    let mut known = vec!["WORK", "TRANSACTION", "ISOLATION LEVEL SERIALIZABLE", "READ ONLY", "READ WRITE"];
+    let Ok(text) = std::str::from_utf8(sql) else { return false };
+    let text = text.trim().trim_end_matches(';').replace(',', " ").to_ascii_uppercase();
+    let options = text.split_ascii_whitespace().skip(1).collect::<Vec<_>>().join(" ") + " ";
+    let mut rest = options.as_str().trim_start();
+    // Each at most once: what remains is not known.
+    while let Some(at) = known
+        .iter()
+        .position(|option| rest.strip_prefix(option).is_some_and(|behind| behind.starts_with(' ')))
+    {
+        rest = rest[known.swap_remove(at).len()..].trim_start();
+    }
+    rest.is_empty() && !(options.contains("ONLY") && options.contains("WRITE"))
 }
 
 /// Classifies one statement by its first word and, where that is not enough, by those behind it.
@@ -178,40 +221,7 @@ fn setting(word: Option<&[u8]>) -> Class {
     if word.is_some_and(ends_with_transaction) { Class::Utility } else { Class::Setting }
 }
 
-/// Reads words and skips over what is none: white space, comments, quoted strings.
-#[derive(Clone, Copy)]
-struct Lexer<'a>(&'a [u8]);
-
-/// One lexical element, as coarse as is needed here.
-enum Token<'a> {
-    Word(&'a [u8]),
-    Quoted(&'a [u8]),
-    Semicolon,
-    Other,
-    /// A string with a backslash before a quote (its end depends on a setting), or without an end.
-    Unclear,
-}
-
-impl<'a> Lexer<'a> {
-    fn next_word(&mut self) -> Option<&'a [u8]> {
-        match self.next_token()? {
-            Token::Word(word) | Token::Quoted(word) => Some(word),
-            Token::Other => Some(b"("),
-            Token::Semicolon => self.next_word(),
-            Token::Unclear => Some(b"?"),
-        }
-    }
-
-    /// The next word that is not one of `noise`.
-    fn next_word_but(&mut self, noise: &[&str]) -> Option<&'a [u8]> {
-        let word = self.next_word()?;
-        if noise.iter().any(|n| word.eq_ignore_ascii_case(n.as_bytes())) {
-            self.next_word()
-        } else {
-            Some(word)
-        }
-    }
-
+impl Lexer<'_> {
     /// `class` if the next word is one of `words`.
     fn begins_with(&mut self, words: &[&str], class: Class) -> Class {
         let found =
@@ -250,137 +260,19 @@ impl<'a> Lexer<'a> {
             }
         })
     }
-
-    fn next_token(&mut self) -> Option<Token<'a>> {
-        self.skip_blanks_and_comments();
-        let text = self.0;
-        let (length, token): (usize, fn(&'a [u8]) -> Token<'a>) = match *text.first()? {
-            b';' => (1, |_| Token::Semicolon),
-            b'\'' => return Some(self.string(0, false)),
-            b'e' | b'E' if text.get(1) == Some(&b'\'') => return Some(self.string(1, true)),
-            b'"' => return Some(self.quoted()),
-            b'$' => return Some(self.dollar_quoted()),
-            first if is_word_start(first) => {
-                (text.iter().position(|b| !is_word(*b)).unwrap_or(text.len()), Token::Word)
-            }
-            first if first.is_ascii_digit() => {
-                (text.iter().position(|b| !is_word(*b)).unwrap_or(text.len()), |_| Token::Other)
-            }
-            _ => (1, |_| Token::Other),
-        };
-        self.0 = &text[length..];
-        Some(token(&text[..length]))
-    }
-
-    fn skip_blanks_and_comments(&mut self) {
-        loop {
-            let text = self.0;
-            let blanks = text.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(text.len());
-            self.0 = &text[blanks..];
-            if self.0.starts_with(b"--") {
-                self.0 = memchr::memchr(b'\n', self.0).map_or(&[][..], |end| &self.0[end + 1..]);
-            } else if self.0.starts_with(b"/*") {
-                self.skip_block_comment();
-            } else {
-                return;
-            }
-        }
-    }
-
-    /// Block comments nest.
-    fn skip_block_comment(&mut self) {
-        let mut depth = 0usize;
-        let mut at = 0;
-        while at < self.0.len() {
-            match self.0.get(at..at + 2) {
-                Some(b"/*") => (depth, at) = (depth + 1, at + 2),
-                Some(b"*/") => (depth, at) = (depth - 1, at + 2),
-                _ => at += 1,
-            }
-            if depth == 0 {
-                break;
-            }
-        }
-        self.0 = &self.0[at..];
-    }
-
-    /// A string in single quotes that begins at `start`; a doubled quote stands for itself.
-    fn string(&mut self, start: usize, escapes: bool) -> Token<'a> {
-        let mut at = start + 1;
-        while let Some(found) = memchr::memchr2(b'\'', b'\\', &self.0[at..]) {
-            at += found;
-            match (self.0[at], self.0.get(at + 1)) {
-                (b'\\', _) if escapes => at += 2,
-                (b'\\', Some(b'\'')) => break,
-                (b'\\', _) => at += 1,
-                (_, Some(b'\'')) => at += 2,
-                _ => {
-                    self.0 = &self.0[at + 1..];
-                    return Token::Other;
-                }
-            }
-            if at > self.0.len() {
-                break;
-            }
-        }
-        self.0 = &[];
-        Token::Unclear
-    }
-
-    /// An identifier in double quotes: the token keeps the opening quote as a mark.
-    fn quoted(&mut self) -> Token<'a> {
-        let text = self.0;
-        let mut at = 1;
-        while let Some(found) = memchr::memchr(b'"', &text[at..]) {
-            at += found;
-            if text.get(at + 1) != Some(&b'"') {
-                self.0 = &text[at + 1..];
-                return Token::Quoted(&text[..at]);
-            }
-            at += 2;
-        }
-        self.0 = &[];
-        Token::Unclear
-    }
-
-    /// A string in dollar quotes, or a parameter such as `$1`.
-    fn dollar_quoted(&mut self) -> Token<'a> {
-        let text = self.0;
-        let tag_end = text[1..].iter().position(|b| !is_word(*b) || *b == b'$').map_or(text.len(), |n| n + 1);
-        if text.get(tag_end) != Some(&b'$') || text.get(1).is_some_and(u8::is_ascii_digit) {
-            self.0 = &text[tag_end.max(1)..];
-            return Token::Other;
-        }
-        let (tag, body) = text.split_at(tag_end + 1);
-        match memchr::memmem::find(body, tag) {
-            Some(end) => {
-                self.0 = &body[end + tag.len()..];
-                Token::Other
-            }
-            None => {
-                self.0 = &[];
-                Token::Unclear
-            }
-        }
-    }
-}
-
-/// Letters, underscore and every byte of a multi-byte character begin an identifier.
-const fn is_word_start(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
-}
-
-const fn is_word(byte: u8) -> bool {
-    is_word_start(byte) || byte.is_ascii_digit() || byte == b'$'
 }
 
 /// Whether a text names one of the session-level advisory lock functions, whose locks no rollback frees.
 pub(super) fn names_session_advisory_lock(text: &[u8]) -> bool {
-    const FUNCTIONS: [&[u8]; 4] =
-        [b"pg_advisory_lock", b"pg_try_advisory_lock", b"pg_advisory_unlock", b"pg_advisory_lock_shared"];
-    let starts = memchr::memchr2_iter(b'p', b'P', text);
-    starts.into_iter().any(|at| {
-        FUNCTIONS.iter().any(|f| text[at..].get(..f.len()).is_some_and(|name| name.eq_ignore_ascii_case(f)))
+    names(text, &[b"pg_advisory_lock", b"pg_try_advisory_lock", b"pg_advisory_unlock"])
+}
+
+/// Whether one of these names, in small letters, occurs anywhere in a text, in letters of any size.
+pub(super) fn names(text: &[u8], words: &[&[u8]]) -> bool {
+    words.iter().any(|word| {
+        let [first, large] = [word[0], word[0].to_ascii_uppercase()];
+        memchr::memchr2_iter(first, large, text)
+            .any(|at| text[at..].get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word)))
     })
 }
 
@@ -460,7 +352,6 @@ mod tests {
             "SELECT E'\\'; COMMIT; '",
             "SELECT 'it''s; COMMIT'",
             "SELECT 1 -- ; COMMIT",
-            "UPDATE t SET a = $1; SELECT $2",
         ] {
             expect(sql, Class::Data);
         }
@@ -473,9 +364,38 @@ mod tests {
         assert!(classes.has(Class::Data) && classes.has(Class::Commit) && classes.has(Class::Begin));
         assert!(classes.may_end() && !classes.is(Class::Commit));
         assert!(Classes::of(b"SELECT 1; SELECT 2;").only_data());
+        assert!(!Classes::of(b"COMMIT; COMMIT").is(Class::Commit));
+        assert!(Classes::of(b"/* ; */ COMMIT;").is(Class::Commit));
         assert!(Classes::of(b"BEGIN; SAVEPOINT cockroach_restart").has(Class::RestartSavepoint));
         assert_eq!(Classes::of(b" ;; "), Classes::default());
         assert_eq!(Classes::of(b""), Classes::default());
+    }
+
+    #[test]
+    fn a_plain_begin_asks_for_nothing_unusual() {
+        for sql in [
+            "BEGIN",
+            "begin;",
+            "START TRANSACTION",
+            "BEGIN WORK",
+            "BEGIN TRANSACTION READ ONLY",
+            "BEGIN ISOLATION LEVEL SERIALIZABLE",
+            "BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE READ WRITE",
+        ] {
+            assert!(begins_plainly(sql.as_bytes()), "{sql}");
+        }
+        for sql in [
+            "BEGIN DEFERRABLE",
+            "BEGIN PRIORITY HIGH",
+            "BEGIN AS OF SYSTEM TIME '-1s'",
+            "BEGIN READ ONLY READ WRITE",
+            "BEGIN ISOLATION LEVEL READ COMMITTED",
+            "BEGIN /* x */",
+            "BEGIN READ ONLY, READ ONLY",
+            "BEGIN; SELECT 1",
+        ] {
+            assert!(!begins_plainly(sql.as_bytes()), "{sql}");
+        }
     }
 
     #[test]

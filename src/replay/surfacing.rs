@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::answers::Scan;
-use super::commit;
+use super::cockroach;
 use super::engine::{Engine, Output};
 use super::event::{Outcome, Phase};
 use super::explain::{self, Difference};
 use super::outstanding::{Control, Owner};
+use super::policy::Mode;
 use super::reason::Reason;
+use super::scan::Scan;
 use super::state::State;
 use super::unit::Release;
 use crate::wire::backend::{ErrorFields, Status, tag};
@@ -18,17 +19,14 @@ use crate::wire::{SqlState, encode, frontend};
 /// client's savepoints left to go back to: a replay that differed must not be revived.
 const FAIL: &str = "ROLLBACK TO SAVEPOINT reprise_surfaced";
 
-/// Whether the client is told why. In observe mode, and for a client that runs its own retry protocol, the wire stays as it is.
-const fn is_told(reason: Reason) -> bool {
-    !matches!(reason, Reason::Mode | Reason::OwnRetryProtocol)
-}
-
 impl Engine {
     /// The conflict at hand goes to the client as it comes, with DETAIL and HINT: the server is in the very status that the
     /// client expects.
     pub(super) fn surface_now(&mut self, reason: Reason, scan: &mut Scan<'_>, out: &mut impl Output) {
         let outcome = Outcome::Surfaced(reason);
-        if is_told(reason) {
+        scan.flush(out);
+        self.release_held(out);
+        if self.tells(reason) {
             let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
             scan.skip(out);
             out.frontend(&annotated);
@@ -54,12 +52,18 @@ impl Engine {
         if let Some(sqlstate) = fields.sqlstate().filter(|s| self.is_conflict(*s)) {
             self.note_conflict(now, sqlstate, Phase::Statement, out);
             self.unit.outcome = Some(Outcome::Surfaced(reason));
-            if is_told(reason) {
+            if self.tells(reason) {
                 let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
                 scan.skip(out);
                 out.frontend(&annotated);
             }
         }
+    }
+
+    /// Whether the client is told why. In observe mode, and for a client that runs its own retry protocol, the wire stays as it
+    /// is.
+    fn tells(&self, reason: Reason) -> bool {
+        self.policy.mode == Mode::Transparent && reason != Reason::OwnRetryProtocol
     }
 
     fn annotated(&self, body: &[u8], reason: Reason, elapsed: Duration) -> Vec<u8> {
@@ -120,7 +124,7 @@ impl Engine {
         if !drained {
             self.state = State::GivingUp { reason, drained: true };
             let mut bytes = Vec::new();
-            let rollback = (self.status != Status::Idle).then_some(commit::ROLLBACK);
+            let rollback = (self.status != Status::Idle).then_some(cockroach::ROLLBACK);
             let fail: &[&str] = if status == Status::Failed { &["BEGIN", FAIL] } else { &[] };
             for sql in rollback.iter().chain(fail) {
                 encode::query(&mut bytes, sql);
@@ -139,8 +143,9 @@ impl Engine {
 
     /// The status that the client finds the session in: a failed COMMIT, or statement in autocommit, leaves none open.
     fn surfaced_status(&self) -> Status {
-        let entry = self.journal.entry(self.journal.first_incomplete());
-        let ends = entry.is_none_or(|e| e.effect.ends()) || !self.unit.explicit;
+        let waiting = self.journal.entries_from(self.journal.first_incomplete());
+        let awaited = waiting.iter().find(|entry| entry.is_statement() || entry.is_cycle_end());
+        let ends = awaited.is_none_or(|entry| entry.effect.ends()) || !self.unit.explicit;
         if ends { Status::Idle } else { Status::Failed }
     }
 
@@ -149,7 +154,7 @@ impl Engine {
         let elapsed = now.saturating_sub(self.unit.first_conflict.unwrap_or(now));
         let original = std::mem::take(&mut self.unit.original);
         let error = match reason {
-            Reason::Cancelled => {
+            Reason::Cancelled if ErrorFields::new(&original).sqlstate() != Some(SqlState::QUERY_CANCELED) => {
                 explain::cancelled(&explain::detail(reason, self.unit.attempts, elapsed, self.difference))
             }
             _ => self.annotated(&original, reason, elapsed),

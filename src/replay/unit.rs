@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::deferred::Begin;
 use super::event::{Outcome, TransactionEnd};
 use super::statement::{Class, Classes};
 use super::{Dialect, Reason};
@@ -42,6 +43,10 @@ pub(super) enum Release {
 pub(super) struct Unit {
     /// When its first request came.
     pub(super) started: Duration,
+    /// Whether statements of it run outside a transaction block, which CockroachDB may commit one by one.
+    pub(super) scattered: bool,
+    /// Where its BEGIN is.
+    pub(super) begin: Begin,
     /// Whether the client opened it with BEGIN.
     pub(super) explicit: bool,
     /// What occurs in its texts.
@@ -80,6 +85,8 @@ impl Unit {
     pub(super) fn new(started: Duration) -> Self {
         Self {
             started,
+            scattered: false,
+            begin: Begin::Sent,
             explicit: false,
             classes: Classes::default(),
             opening: 0,
@@ -101,6 +108,9 @@ impl Unit {
 
     /// A request came: what it runs counts, and a BEGIN makes the transaction an explicit one.
     pub(super) fn count(&mut self, tag: u8, classes: Classes) {
+        let begins = classes.has(Class::Begin);
+        let precedes = self.statements > 0 || (classes.is_several() && !classes.begins());
+        self.scattered |= !self.explicit && ((begins && precedes) || (classes.is_several() && !begins));
         self.statements += u32::from(matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL));
         self.explicit |= classes.has(Class::Begin);
         self.classes = self.classes.union(classes);
@@ -126,7 +136,7 @@ impl Unit {
 
     /// Why a statement in autocommit cannot be sent again: parts of it may have been committed.
     pub(super) fn autocommit_obstacle(&self, dialect: Dialect) -> Option<Reason> {
-        let several = dialect == Dialect::Cockroach && self.statements > 1;
+        let several = dialect == Dialect::Cockroach && (self.statements > 1 || self.scattered);
         (several || !self.classes.only_data()).then_some(Reason::CommittedInside)
     }
 

@@ -137,7 +137,7 @@ pub static METRICS: &[Metric] = &[
         name: "reprise_journal_bytes",
         kind: Kind::Gauge,
         labels: &[],
-        help: "Bytes of requests that the journals of all sessions hold.",
+        help: "Bytes granted to journals, in steps of 64 KiB; those with up to 16 KiB need no grant.",
     },
     Metric {
         name: "reprise_build_info",
@@ -187,7 +187,7 @@ impl Maker<'_> {
 
 fn row(name: &str, kind: &str) -> (&'static Metric, Opts) {
     let row = METRICS.iter().find(|metric| metric.name == name && metric.kind.name() == kind);
-    let row = row.unwrap_or_else(|| panic!("the {kind} {name} is not in the table of metrics"));
+    let row = row.expect("every metric that is made is in the table");
     (row, Opts::new(row.name, row.help))
 }
 

@@ -77,8 +77,11 @@ pub(super) fn log(session: u64, event: &Event) {
         Event::Conflict { sqlstate, phase } => {
             tracing::debug!(session, %sqlstate, phase = phase.name(), "conflict");
         }
-        Event::ReplayStarted { attempt, backoff, journal_bytes } => {
-            tracing::debug!(session, attempt, backoff_us = micros(*backoff), journal_bytes, "replay started");
+        Event::BackedOff { attempt, pause } => {
+            tracing::debug!(session, attempt, pause_us = micros(*pause), "backing off");
+        }
+        Event::ReplayStarted { attempt, journal_bytes } => {
+            tracing::debug!(session, attempt, journal_bytes, "replay started");
         }
         Event::ReplayEnded { elapsed } => {
             tracing::debug!(session, elapsed_us = micros(*elapsed), "replay ended");
@@ -169,7 +172,8 @@ mod tests {
     fn at_info_only_transactions_that_met_a_conflict_are_logged() {
         let events = [
             Event::Conflict { sqlstate: SqlState::SERIALIZATION_FAILURE, phase: Phase::Commit },
-            Event::ReplayStarted { attempt: 2, backoff: Duration::from_millis(1), journal_bytes: 99 },
+            Event::BackedOff { attempt: 2, pause: Duration::from_millis(1) },
+            Event::ReplayStarted { attempt: 2, journal_bytes: 99 },
             Event::ReplayEnded { elapsed: Duration::from_millis(3) },
             end(Outcome::Committed, 0),
             end(Outcome::Surfaced(Reason::ResultsDiffer), 2),

@@ -63,10 +63,8 @@ impl Metrics {
                 let known = CONFLICTS.contains(sqlstate).then_some(*sqlstate);
                 self.conflicts.count((known, *phase));
             }
-            Event::ReplayStarted { backoff, journal_bytes, .. } => {
-                self.backoff_seconds.observe(backoff.as_secs_f64());
-                self.replayed_bytes.inc_by(*journal_bytes as u64);
-            }
+            Event::BackedOff { pause, .. } => self.backoff_seconds.observe(pause.as_secs_f64()),
+            Event::ReplayStarted { journal_bytes, .. } => self.replayed_bytes.inc_by(*journal_bytes as u64),
             Event::ReplayEnded { elapsed } => self.replay_seconds.observe(elapsed.as_secs_f64()),
             Event::TransactionEnded(end) => self.count_end(end),
         }

@@ -135,11 +135,13 @@ fn conflicts_are_counted_by_sqlstate_and_phase() {
 
 #[test]
 fn replays_are_measured() {
-    let backoff = Duration::from_millis(250);
+    let pause = Duration::from_millis(250);
     let telemetry = recorded(&[
-        Event::ReplayStarted { attempt: 2, backoff, journal_bytes: 1000 },
+        Event::BackedOff { attempt: 2, pause },
+        Event::ReplayStarted { attempt: 2, journal_bytes: 1000 },
         Event::ReplayEnded { elapsed: Duration::from_millis(500) },
-        Event::ReplayStarted { attempt: 3, backoff, journal_bytes: 1000 },
+        Event::BackedOff { attempt: 3, pause },
+        Event::ReplayStarted { attempt: 3, journal_bytes: 1000 },
     ]);
     assert_eq!(value(&telemetry, "reprise_backoff_seconds_sum"), 0.5);
     assert_eq!(value(&telemetry, "reprise_replayed_bytes_total"), 2000.0);

@@ -23,14 +23,13 @@ pub fn query(out: &mut Vec<u8>, sql: &str) {
     message(out, frontend::tag::QUERY, |out| cstr(out, sql.as_bytes()));
 }
 
-/// Parse, Bind and Execute of a statement without parameters and results, under `name` for statement and
-/// portal alike, with Close around them: what exists under other names, or without one, is left alone. It begins with a
-/// Close because an earlier one may have failed between its Parse and its end.
-pub fn run_named(out: &mut Vec<u8>, name: &str, sql: &str) {
+/// Parse and Bind of a statement without parameters and results, under `name` for statement and portal alike: what exists
+/// under other names, or without one, is left alone. It begins with a Close, because an earlier one may not have got to its end.
+pub fn bind_named(out: &mut Vec<u8>, name: &str, sql: &[u8]) {
     close_statement(out, name.as_bytes());
     message(out, frontend::tag::PARSE, |out| {
         cstr(out, name.as_bytes());
-        cstr(out, sql.as_bytes());
+        cstr(out, sql);
         out.extend(0u16.to_be_bytes());
     });
     message(out, frontend::tag::BIND, |out| {
@@ -38,10 +37,20 @@ pub fn run_named(out: &mut Vec<u8>, name: &str, sql: &str) {
         cstr(out, name.as_bytes());
         out.extend([0; 6]);
     });
+}
+
+/// Execute of a portal, without a limit.
+pub fn execute(out: &mut Vec<u8>, portal: &str) {
     message(out, frontend::tag::EXECUTE, |out| {
-        cstr(out, name.as_bytes());
+        cstr(out, portal.as_bytes());
         out.extend(0u32.to_be_bytes());
     });
+}
+
+/// [`bind_named`], Execute, and Close for both.
+pub fn run_named(out: &mut Vec<u8>, name: &str, sql: &[u8]) {
+    bind_named(out, name, sql);
+    execute(out, name);
     close(out, b'P', name.as_bytes());
     close(out, b'S', name.as_bytes());
 }

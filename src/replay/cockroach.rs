@@ -1,10 +1,14 @@
-//! COMMIT in the cockroach dialect: `RELEASE SAVEPOINT cockroach_restart` commits the data and can still be retried, the
-//! COMMIT behind it only ends the transaction. Both travel together, so that a RELEASE that fails skips the COMMIT.
+//! The cockroach dialect on the wire: a savepoint that every attempt goes back to, and a COMMIT that can be retried.
+//!
+//! `RELEASE SAVEPOINT cockroach_restart` commits the data and may still fail with a conflict; the COMMIT behind it only ends
+//! the transaction. Both travel together, so that a RELEASE that fails skips the COMMIT.
 
-use super::engine::{Engine, Output};
+use super::deferred::Begin;
+use super::engine::{Engine, Output, Step};
 use super::event::Outcome;
 use super::outstanding::{Control, Owner};
-use super::requests::Step;
+use super::policy::{Dialect, Mode};
+use super::statement::Classes;
 use super::unit::{Release, Savepoint};
 use crate::wire::SqlState;
 use crate::wire::backend::{ErrorFields, Status};
@@ -21,8 +25,32 @@ const RELEASE_AND_COMMIT: &str = "RELEASE SAVEPOINT cockroach_restart; COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 /// The name under which a RELEASE is prepared inside a batch of the client.
 const RELEASE_NAME: &str = "reprise_release";
+/// The name under which the COMMIT behind it is.
+const COMMIT_NAME: &str = "reprise_commit";
+/// The name under which the savepoint is prepared behind a deferred BEGIN.
+const SAVEPOINT_NAME: &str = "reprise_savepoint";
 
 impl Engine {
+    /// `SAVEPOINT cockroach_restart`, in the same write as the first statement after BEGIN. It is set only between cycles:
+    /// a client that sends BEGIN and statements in one batch is restarted whole instead.
+    pub(super) fn savepoint_before(&mut self, tag: u8, classes: Classes) -> Option<Vec<u8>> {
+        let adds = self.policy.mode == Mode::Transparent && self.dialect == Dialect::Cockroach;
+        if !adds || self.status == Status::Failed || classes.may_end() || tag == tag::SYNC {
+            return None;
+        }
+        let mut savepoint = Vec::new();
+        let owner = Owner::Control(Control::Savepoint);
+        if self.unit.begin == Begin::Unconfirmed {
+            encode::run_named(&mut savepoint, SAVEPOINT_NAME, SAVEPOINT.as_bytes());
+            self.outstanding.push_named(owner);
+        } else {
+            encode::query(&mut savepoint, SAVEPOINT);
+            self.outstanding.push(tag::QUERY, owner);
+        }
+        self.unit.savepoint = Savepoint::Before(self.unit.opening);
+        Some(savepoint)
+    }
+
     /// A plain COMMIT is about to go out.
     ///
     /// In a transaction that is known to have failed it goes out as it is. In a batch, the RELEASE goes before it only
@@ -42,12 +70,15 @@ impl Engine {
                 Step::Instead(bytes)
             }
             tag::EXECUTE if settled => {
-                encode::run_named(&mut bytes, RELEASE_NAME, RELEASE);
-                for tag in [tag::CLOSE, tag::PARSE, tag::BIND, tag::EXECUTE, tag::CLOSE, tag::CLOSE] {
-                    self.outstanding.push(tag, Owner::Control(Control::Release));
-                }
+                encode::run_named(&mut bytes, RELEASE_NAME, RELEASE.as_bytes());
+                self.outstanding.push_named(Owner::Control(Control::Release));
+                self.outstanding.mark_commit();
+                // The commit may have closed the client's portal: the COMMIT is bound anew behind it.
+                encode::bind_named(&mut bytes, COMMIT_NAME, b"COMMIT");
+                self.outstanding.push_bound(Owner::Control(Control::Commit));
+                encode::execute(&mut bytes, COMMIT_NAME);
                 self.unit.release = Release::Sent;
-                Step::After(bytes)
+                Step::Instead(bytes)
             }
             _ => Step::Forward,
         }

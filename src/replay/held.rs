@@ -1,0 +1,126 @@
+//! Answers kept from the client while it cannot act on them: what was not delivered may change between attempts.
+//!
+//! An answer is held only while a later request of the same pipeline, already received, is unanswered, or while the string
+//! of statements that it belongs to is not at its end: until then the client waits anyway. Holding is bounded in bytes and in time, and never reaches past a Flush, which asks for the answers
+//! before it, or past a request for COPY data.
+
+use std::time::Duration;
+
+use super::engine::{Engine, Output};
+use super::journal::{Delivered, Effect};
+use super::outstanding::{Owner, Request};
+use super::policy::Mode;
+use super::scan::Scan;
+use crate::wire::backend::tag;
+use crate::wire::frontend;
+
+/// The answers held.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    bytes: Vec<u8>,
+    /// The requests whose answers are complete in there.
+    answered: Vec<(usize, Delivered)>,
+    /// When the first of them came.
+    since: Duration,
+}
+
+/// What is kept of the memory from one pipeline to the next.
+const KEPT_BYTES: usize = 4096;
+
+impl Held {
+    /// Whether nothing is held.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.answered.clear();
+    }
+}
+
+impl Engine {
+    /// When what is held must go to the client, whatever is unanswered.
+    pub(super) fn held_until(&self) -> Option<Duration> {
+        (!self.held.is_empty()).then(|| self.held.since + self.policy.hold_time)
+    }
+
+    /// Whether a frame that is new to the client is held: as a part of what is held already, or as the beginning of an answer.
+    fn holds(&self, frame_tag: u8, frame_bytes: usize) -> bool {
+        self.policy.mode == Mode::Transparent
+            && (!self.held.is_empty() || self.reading.frames == 1)
+            && self.backend_rest == 0
+            && self.held.bytes.len() + frame_bytes <= self.policy.hold_bytes
+            && frame_tag != tag::COPY_IN_RESPONSE
+            && (self.outstanding.is_awaited_behind() || self.commits_behind(frame_tag))
+    }
+
+    /// Whether the answer at hand is that of one string that commits what it does: its end is still to come.
+    fn commits_behind(&self, frame_tag: u8) -> bool {
+        let Some(Request { tag: frontend::tag::QUERY, owner: Owner::Journalled(number), .. }) =
+            self.outstanding.front()
+        else {
+            return false;
+        };
+        let effect = self.journal.entry(number).map(|entry| entry.effect);
+        frame_tag != tag::READY_FOR_QUERY && effect == Some(Effect::MayEnd)
+    }
+
+    /// A frame that is new to the client: held, or forwarded behind what was held.
+    pub(super) fn deliver(&mut self, now: Duration, scan: &mut Scan<'_>, out: &mut impl Output) {
+        let frame = scan.frame();
+        if frame.first().is_some_and(|tag| self.holds(*tag, frame.len())) {
+            if self.held.is_empty() {
+                self.held.since = now;
+            }
+            scan.skip(out);
+            self.held.bytes.extend_from_slice(frame);
+        } else if !self.held.is_empty() {
+            scan.flush(out);
+            self.release_held(out);
+        }
+    }
+
+    /// A notice in the middle of what is held keeps its place there.
+    pub(super) fn hold_notice(&mut self, scan: &mut Scan<'_>, out: &mut impl Output) {
+        scan.skip(out);
+        self.held.bytes.extend_from_slice(scan.frame());
+    }
+
+    /// The answer to a request is complete. It is delivered with what is held.
+    pub(super) fn answered(&mut self, number: usize, delivered: Delivered) {
+        if let Some(entry) = self.journal.entry_mut(number) {
+            entry.answered = true;
+        }
+        if self.held.is_empty() {
+            self.note_delivered(number, delivered);
+        } else {
+            self.held.answered.push((number, delivered));
+        }
+        self.reading.begin();
+    }
+
+    fn note_delivered(&mut self, number: usize, delivered: Delivered) {
+        if let Some(entry) = self.journal.entry_mut(number) {
+            entry.delivered = delivered;
+        }
+    }
+
+    /// The client gets what was held.
+    pub(super) fn release_held(&mut self, out: &mut impl Output) {
+        if self.held.is_empty() {
+            return;
+        }
+        out.frontend(&self.held.bytes);
+        for (number, delivered) in std::mem::take(&mut self.held.answered) {
+            self.note_delivered(number, delivered);
+        }
+        self.held.clear();
+    }
+
+    /// What was held is void: the next attempt answers anew.
+    pub(super) fn discard_held(&mut self) {
+        self.held.clear();
+    }
+}

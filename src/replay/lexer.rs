@@ -1,0 +1,160 @@
+//! SQL text cut into words: no grammar, only what tells a keyword from a string, a comment or a quoted name.
+
+/// Reads words and skips over what is none: white space, comments, quoted strings.
+#[derive(Clone, Copy)]
+pub(super) struct Lexer<'a>(pub(super) &'a [u8]);
+
+/// One lexical element, as coarse as is needed here.
+pub(super) enum Token<'a> {
+    Word(&'a [u8]),
+    Quoted(&'a [u8]),
+    Semicolon,
+    Other,
+    /// A string with a backslash before a quote (its end depends on a setting), or without an end.
+    Unclear,
+}
+
+impl<'a> Lexer<'a> {
+    /// The next word; something that is none stands for itself.
+    pub(super) fn next_word(&mut self) -> Option<&'a [u8]> {
+        match self.next_token()? {
+            Token::Word(word) | Token::Quoted(word) => Some(word),
+            Token::Other => Some(b"("),
+            Token::Semicolon => self.next_word(),
+            Token::Unclear => Some(b"?"),
+        }
+    }
+
+    /// The next word that is not one of `noise`.
+    pub(super) fn next_word_but(&mut self, noise: &[&str]) -> Option<&'a [u8]> {
+        let word = self.next_word()?;
+        if noise.iter().any(|n| word.eq_ignore_ascii_case(n.as_bytes())) {
+            self.next_word()
+        } else {
+            Some(word)
+        }
+    }
+
+    /// The next element; `None` at the end of the text.
+    pub(super) fn next_token(&mut self) -> Option<Token<'a>> {
+        self.skip_blanks_and_comments();
+        let text = self.0;
+        let (length, token): (usize, fn(&'a [u8]) -> Token<'a>) = match *text.first()? {
+            b';' => (1, |_| Token::Semicolon),
+            b'\'' => return Some(self.string(0, false)),
+            b'e' | b'E' if text.get(1) == Some(&b'\'') => return Some(self.string(1, true)),
+            b'"' => return Some(self.quoted()),
+            b'$' => return Some(self.dollar_quoted()),
+            first if is_word_start(first) => {
+                (text.iter().position(|b| !is_word(*b)).unwrap_or(text.len()), Token::Word)
+            }
+            first if first.is_ascii_digit() => {
+                (text.iter().position(|b| !is_word(*b)).unwrap_or(text.len()), |_| Token::Other)
+            }
+            _ => (1, |_| Token::Other),
+        };
+        self.0 = &text[length..];
+        Some(token(&text[..length]))
+    }
+
+    fn skip_blanks_and_comments(&mut self) {
+        loop {
+            let text = self.0;
+            let blanks = text.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(text.len());
+            self.0 = &text[blanks..];
+            if self.0.starts_with(b"--") {
+                self.0 = memchr::memchr(b'\n', self.0).map_or(&[][..], |end| &self.0[end + 1..]);
+            } else if self.0.starts_with(b"/*") {
+                self.skip_block_comment();
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Block comments nest.
+    fn skip_block_comment(&mut self) {
+        let mut depth = 0usize;
+        let mut at = 0;
+        while at < self.0.len() {
+            match self.0.get(at..at + 2) {
+                Some(b"/*") => (depth, at) = (depth + 1, at + 2),
+                Some(b"*/") => (depth, at) = (depth - 1, at + 2),
+                _ => at += 1,
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+        self.0 = &self.0[at..];
+    }
+
+    /// A string in single quotes that begins at `start`; a doubled quote stands for itself.
+    fn string(&mut self, start: usize, escapes: bool) -> Token<'a> {
+        let mut at = start + 1;
+        while let Some(found) = memchr::memchr2(b'\'', b'\\', &self.0[at..]) {
+            at += found;
+            match (self.0[at], self.0.get(at + 1)) {
+                (b'\\', _) if escapes => at += 2,
+                (b'\\', Some(b'\'')) => break,
+                (b'\\', _) => at += 1,
+                (_, Some(b'\'')) => at += 2,
+                _ => {
+                    self.0 = &self.0[at + 1..];
+                    return Token::Other;
+                }
+            }
+            if at > self.0.len() {
+                break;
+            }
+        }
+        self.0 = &[];
+        Token::Unclear
+    }
+
+    /// An identifier in double quotes: the token keeps the opening quote as a mark.
+    fn quoted(&mut self) -> Token<'a> {
+        let text = self.0;
+        let mut at = 1;
+        while let Some(found) = memchr::memchr(b'"', &text[at..]) {
+            at += found;
+            if text.get(at + 1) != Some(&b'"') {
+                self.0 = &text[at + 1..];
+                return Token::Quoted(&text[..at]);
+            }
+            at += 2;
+        }
+        self.0 = &[];
+        Token::Unclear
+    }
+
+    /// A string in dollar quotes, or a parameter such as `$1`.
+    fn dollar_quoted(&mut self) -> Token<'a> {
+        let text = self.0;
+        let tag_end = text[1..].iter().position(|b| !is_word(*b) || *b == b'$').map_or(text.len(), |n| n + 1);
+        if text.get(tag_end) != Some(&b'$') || text.get(1).is_some_and(u8::is_ascii_digit) {
+            self.0 = &text[tag_end.max(1)..];
+            return Token::Other;
+        }
+        let (tag, body) = text.split_at(tag_end + 1);
+        match memchr::memmem::find(body, tag) {
+            Some(end) => {
+                self.0 = &body[end + tag.len()..];
+                Token::Other
+            }
+            None => {
+                self.0 = &[];
+                Token::Unclear
+            }
+        }
+    }
+}
+
+/// Letters, underscore and every byte of a multi-byte character begin an identifier.
+const fn is_word_start(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+const fn is_word(byte: u8) -> bool {
+    is_word_start(byte) || byte.is_ascii_digit() || byte == b'$'
+}

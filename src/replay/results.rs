@@ -1,0 +1,249 @@
+//! Answers to requests in the journal: delivered where they are new to the client, compared where it has seen them.
+
+use std::time::Duration;
+
+use super::engine::{Engine, Output, Reading};
+use super::event::Outcome;
+use super::journal::{Delivered, Effect};
+use super::outstanding::{Fit, Owner, Request};
+use super::reason::Reason;
+use super::scan::Scan;
+use super::unit::{Release, Savepoint};
+use crate::wire::backend::{self, ErrorFields, Status, tag};
+use crate::wire::{SqlState, frontend};
+
+impl Engine {
+    /// An answer to a request in the journal.
+    pub(super) fn journalled_answer(
+        &mut self,
+        now: Duration,
+        number: usize,
+        frame_tag: u8,
+        scan: &mut Scan<'_>,
+        out: &mut impl Output,
+    ) {
+        let Some(front) = self.outstanding.front() else { return };
+        match frame_tag {
+            tag::ERROR_RESPONSE => return self.error_answer(now, number, scan, out),
+            tag::COMMAND_COMPLETE if self.release_answered(front, number) => {
+                scan.leave_out();
+                return scan.skip(out);
+            }
+            tag::COMMAND_COMPLETE => self.note_end(number, scan.body()),
+            tag::READY_FOR_QUERY if self.release_failed() => {
+                scan.leave_out();
+                scan.skip(out);
+                self.outstanding.pop();
+                self.after_failed_release(number, self.status, out);
+                return;
+            }
+            tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE => self.note_acknowledgement(front, frame_tag),
+            _ => {}
+        }
+        match front.fit(frame_tag) {
+            Fit::Foreign => {
+                self.pass_through(Reason::UnknownMessage, out);
+                self.relay_answer(now, frame_tag, scan, out);
+            }
+            fit => self.result(now, number, frame_tag, fit == Fit::Ends, scan, out),
+        }
+    }
+
+    /// The first CommandComplete behind `RELEASE ...; COMMIT` is the answer to the RELEASE.
+    fn release_answered(&mut self, front: Request, number: usize) -> bool {
+        let answered =
+            self.unit.release == Release::Sent && front.tag == frontend::tag::QUERY && self.commits(number);
+        if answered {
+            self.unit.release = Release::Done;
+        }
+        answered
+    }
+
+    fn release_failed(&self) -> bool {
+        matches!(self.unit.release, Release::Refused | Release::Failed) && self.status != Status::Idle
+    }
+
+    /// Notes how the transaction ends, by the tag of the statement that may end it.
+    fn note_end(&mut self, number: usize, body: &[u8]) {
+        if self.unit.explicit && self.journal.entry(number).is_some_and(|e| e.effect.ends()) {
+            self.unit.outcome = match backend::command_tag(body) {
+                Some(b"COMMIT") => Some(Outcome::Committed),
+                Some(b"ROLLBACK") => Some(Outcome::RolledBack),
+                _ => return,
+            };
+            (self.unit.release, self.unit.savepoint) = (Release::None, Savepoint::None);
+        }
+    }
+
+    /// Whether request `number` is a plain COMMIT.
+    pub(super) fn commits(&self, number: usize) -> bool {
+        self.journal.entry(number).is_some_and(|e| e.effect == Effect::Commits)
+    }
+
+    /// The server takes COPY data. A Sync that it ignores for that has no answer.
+    pub(super) fn copy_in_begins(&mut self) {
+        if let Some(Request { owner: Owner::Journalled(sync), .. }) = self.outstanding.begin_copy_in()
+            && let Some(entry) = self.journal.entry_mut(sync)
+        {
+            entry.delivered.complete = true;
+        }
+    }
+
+    /// One frame of a result: new to the client, or one that it has seen in an earlier attempt.
+    fn result(
+        &mut self,
+        now: Duration,
+        number: usize,
+        frame_tag: u8,
+        ends: bool,
+        scan: &mut Scan<'_>,
+        out: &mut impl Output,
+    ) {
+        let seen = self.journal.entry(number).map_or_else(Delivered::default, |e| e.delivered);
+        self.reading.rows += u64::from(frame_tag == tag::DATA_ROW);
+        let Some(live) = self.next_frame(&seen, scan) else {
+            return self.differ(now, number, frame_tag, scan, out);
+        };
+        if ends {
+            let digest = if self.digests() { self.reading.digest.finish(scan.through()) } else { 0 };
+            scan.leave_out();
+            let now_delivered =
+                Delivered { frames: self.reading.frames, rows: self.reading.rows, digest, complete: true };
+            if !live && now_delivered != seen {
+                return self.differ(now, number, frame_tag, scan, out);
+            }
+            self.show(now, live, scan, out);
+            self.answered(number, now_delivered);
+            self.outstanding.pop();
+        } else {
+            self.show(now, live, scan, out);
+        }
+    }
+
+    /// The client gets the frame at hand if it is new to it.
+    fn show(&mut self, now: Duration, live: bool, scan: &mut Scan<'_>, out: &mut impl Output) {
+        if live {
+            self.deliver(now, scan, out);
+        } else {
+            self.reading.forwarding = false;
+            scan.skip(out);
+        }
+    }
+
+    /// Counts a frame of the answer at hand. Whether it is new to the client; `None` if it shows that the answer differs from
+    /// what the client has seen.
+    fn next_frame(&mut self, seen: &Delivered, scan: &mut Scan<'_>) -> Option<bool> {
+        let first_new = self.reading.frames == seen.frames && seen.frames > 0;
+        self.reading.frames += 1;
+        let live = self.reading.frames > seen.frames;
+        let differs = live
+            && (seen.complete || (first_new && self.reading.digest.so_far(scan.before()) != seen.digest));
+        (!differs).then_some(live)
+    }
+
+    /// An ErrorResponse to a request in the journal.
+    pub(super) fn error_answer(
+        &mut self,
+        now: Duration,
+        number: usize,
+        scan: &mut Scan<'_>,
+        out: &mut impl Output,
+    ) {
+        let fields = ErrorFields::new(scan.body());
+        if let Some(sqlstate) = fields.sqlstate().filter(|s| self.is_conflict(*s)) {
+            return self.conflict(now, number, sqlstate, scan, out);
+        }
+        self.note_farewell(fields);
+        self.note_failure(number, fields);
+        if self.unit.release != Release::None
+            && self.commits(number)
+            && !self.shows_commit_error(fields, scan, out)
+        {
+            return;
+        }
+        let Some(front) = self.outstanding.front() else { return };
+        let ends = !front.is_cycle_end();
+        if self.error_result(now, number, fields, ends, scan, out) && ends {
+            self.skip_to_sync(now, number, out);
+        }
+    }
+
+    /// The error as a frame of a result. False if the client had seen something else.
+    fn error_result(
+        &mut self,
+        now: Duration,
+        number: usize,
+        fields: ErrorFields<'_>,
+        ends: bool,
+        scan: &mut Scan<'_>,
+        out: &mut impl Output,
+    ) -> bool {
+        let seen = self.journal.entry(number).map_or_else(Delivered::default, |e| e.delivered);
+        let live = self.next_frame(&seen, scan);
+        if self.digests() {
+            self.reading.digest.update(scan.before());
+            self.reading.digest.update_error(fields);
+        }
+        scan.leave_out();
+        let Reading { frames, rows, .. } = self.reading;
+        let digest = if ends { self.reading.digest.so_far(&[]) } else { 0 };
+        let delivered = Delivered { frames, rows, digest, complete: true };
+        if live.is_none() || (ends && live == Some(false) && delivered != seen) {
+            self.differ(now, number, tag::ERROR_RESPONSE, scan, out);
+            return false;
+        }
+        scan.flush(out);
+        self.release_held(out);
+        if ends {
+            self.answered(number, delivered);
+        }
+        if live == Some(false) {
+            scan.skip(out);
+        }
+        true
+    }
+
+    /// After an error in the extended protocol: what was sent behind it, up to Sync, has no answer.
+    fn skip_to_sync(&mut self, now: Duration, number: usize, out: &mut impl Output) {
+        let mut differs = false;
+        let journal = &mut self.journal;
+        self.outstanding.fail(|skipped| {
+            if let Owner::Journalled(behind) = skipped.owner
+                && behind != number
+                && let Some(entry) = journal.entry_mut(behind)
+            {
+                differs |= entry.delivered.frames > 0;
+                entry.delivered.complete = true;
+            }
+        });
+        if differs {
+            self.give_up_on_difference(now, number, out);
+        }
+    }
+
+    /// An error behind a RELEASE. False if the client is not to see it.
+    fn shows_commit_error(
+        &mut self,
+        fields: ErrorFields<'_>,
+        scan: &mut Scan<'_>,
+        out: &mut impl Output,
+    ) -> bool {
+        scan.flush(out);
+        if self.commit_error(fields, out) {
+            return true;
+        }
+        scan.leave_out();
+        scan.skip(out);
+        self.outstanding.fail(|_| {});
+        false
+    }
+
+    fn note_failure(&mut self, number: usize, fields: ErrorFields<'_>) {
+        let ends = self.journal.entry(number).is_none_or(|e| e.effect.ends());
+        if fields.sqlstate() == Some(SqlState::STATEMENT_COMPLETION_UNKNOWN) {
+            self.unit.outcome = Some(Outcome::InDoubt);
+        } else if ends || !self.unit.explicit {
+            self.unit.outcome.get_or_insert(Outcome::RolledBack);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Reprise before a real PostgreSQL, and before fake databases that do what a real one seldom does: everything from the
+//! first byte of a connection to its last, with nothing of it replaced.
+//!
+//! No test waits for time to pass. Where the order of two sessions matters it is made by locks, and by asking the server
+//! whether a session waits; conflicts that do not come from another session come from functions that count their calls
+//! in sequences, which no rollback undoes.
+
+mod authentication;
+mod bad_input;
+mod bad_upstream;
+mod cancel;
+mod cockroach_dialect;
+mod departures;
+mod golden_cases;
+mod hidden;
+mod limits;
+mod operations;
+mod postgres_dialect;
+mod support;
+mod surfaced;
+mod transparency;

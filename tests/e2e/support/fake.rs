@@ -1,0 +1,97 @@
+//! Fake databases: each connection runs a small script of what a server might do wrong.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use golden::notation::Fields;
+use golden::{Backend, Frontend};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A server's end of a connection.
+pub(crate) struct Peer {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+/// Starts a server that does `script` with each of its connections; a connection closes where its script ends.
+pub(crate) async fn serve<F>(script: impl Fn(Peer) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(script(Peer { stream, received: Vec::new() }));
+        }
+    });
+    address
+}
+
+impl Peer {
+    /// The startup packet; `None` if the client went away.
+    pub(crate) async fn startup(&mut self) -> Option<Frontend> {
+        self.read(Frontend::read_startup).await
+    }
+
+    /// The next message; `None` if the client went away.
+    pub(crate) async fn request(&mut self) -> Option<Frontend> {
+        self.read(Frontend::read).await
+    }
+
+    async fn read(&mut self, cut: fn(&mut Vec<u8>) -> Option<Frontend>) -> Option<Frontend> {
+        loop {
+            if let Some(message) = cut(&mut self.received) {
+                return Some(message);
+            }
+            if self.stream.read_buf(&mut self.received).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Sends messages in one write.
+    pub(crate) async fn answer(&mut self, messages: impl IntoIterator<Item = Backend>) {
+        let bytes: Vec<u8> = messages.into_iter().flat_map(|message| message.encode()).collect();
+        self.answer_bytes(&bytes).await;
+    }
+
+    /// Sends bytes. Whether somebody takes them is not the server's concern.
+    pub(crate) async fn answer_bytes(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+    }
+
+    /// Takes the startup, and admits the client.
+    pub(crate) async fn admit(&mut self) {
+        self.startup().await;
+        let key = Backend::BackendKeyData { pid: 7, key: 11 };
+        self.answer([Backend::AuthenticationOk, key, Backend::ReadyForQuery('I')]).await;
+    }
+
+    /// Answers the next query with a tag and a status; tells what was asked.
+    pub(crate) async fn complete(&mut self, tag: &str, status: char) -> Option<Frontend> {
+        let asked = self.request().await?;
+        self.answer([Backend::CommandComplete(tag.into()), Backend::ReadyForQuery(status)]).await;
+        Some(asked)
+    }
+
+    /// Counts the bytes that come, until the other side closes the connection.
+    pub(crate) async fn count(&mut self, bytes: &AtomicUsize) {
+        while let Ok(read @ 1..) = self.stream.read_buf(&mut self.received).await {
+            bytes.fetch_add(read, Ordering::Relaxed);
+            self.received.clear();
+        }
+    }
+
+    /// Waits until the other side closes the connection.
+    pub(crate) async fn until_closed(&mut self) {
+        while self.request().await.is_some() {}
+    }
+}
+
+/// An ErrorResponse.
+pub(crate) fn error(severity: &str, sqlstate: &str, message: &str) -> Backend {
+    let fields = [('S', severity), ('V', severity), ('C', sqlstate), ('M', message)];
+    Backend::ErrorResponse(Fields(fields.map(|(letter, text)| (letter, text.to_owned())).into()))
+}

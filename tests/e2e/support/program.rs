@@ -1,0 +1,94 @@
+//! The program itself, as an operator starts it.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use super::{eventually, within};
+
+/// A running `reprise`, ended with the test.
+pub(crate) struct Program {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Program {
+    /// Starts it on free ports, with these arguments and variables, and a log in JSON.
+    pub(crate) async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REPRISE_"))
+        {
+            command.env_remove(name);
+        }
+        command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]).args(arguments);
+        command.env("REPRISE_LOG_FORMAT", "json").envs(variables.iter().copied());
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("its standard error")).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        tokio::spawn({
+            let log = Arc::clone(&log);
+            async move {
+                while let Ok(Some(line)) = lines.next_line().await {
+                    log.lock().expect("no panic").push(line);
+                }
+            }
+        });
+        let program = Self { child, log };
+        program.logged("accepting connections").await;
+        program
+    }
+
+    /// The log so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    /// Waits for the line of the log with this message.
+    pub(crate) async fn logged(&self, message: &str) -> serde_json::Value {
+        let find = || {
+            let lines = self.log();
+            let mut lines =
+                lines.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+            lines.find(|line| line["message"] == message)
+        };
+        eventually(message, async || find().is_some()).await;
+        find().expect("it was there")
+    }
+
+    async fn address(&self, message: &str) -> SocketAddr {
+        self.logged(message).await["address"].as_str().expect("text").parse().expect("an address")
+    }
+
+    /// Where clients connect.
+    pub(crate) async fn listens(&self) -> SocketAddr {
+        self.address("accepting connections").await
+    }
+
+    /// The answer of its HTTP endpoint.
+    pub(crate) async fn http(&self, path: &str) -> String {
+        let address = self.address("serving metrics and health").await;
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: reprise\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("to ask");
+        let mut answer = String::new();
+        within("an answer", stream.read_to_string(&mut answer)).await.expect("an answer");
+        answer
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) async fn terminate(&self) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let killed = Command::new("kill").args(["-s", "TERM", &pid]).status().await;
+        assert!(killed.expect("kill").success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        within("its end", self.child.wait()).await.expect("its end").code()
+    }
+}

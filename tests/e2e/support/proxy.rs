@@ -1,0 +1,98 @@
+//! The proxy inside the test's own process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use reprise::config::{Config, DialectChoice, HostPort};
+use reprise::replay::Dialect;
+use reprise::telemetry::Telemetry;
+use tokio::net::TcpListener;
+use tokio_postgres::Client;
+
+use super::database::{APPLICATION, Database, connect};
+use super::eventually;
+use super::wire::Wire;
+
+/// A proxy that runs as long as the runtime of its test.
+pub(crate) struct Proxy {
+    /// Where clients connect.
+    pub(crate) address: SocketAddr,
+    telemetry: Arc<Telemetry>,
+    database: String,
+}
+
+impl Proxy {
+    /// Starts a proxy before a server, with the defaults and what is changed in them.
+    pub(crate) async fn start(upstream: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        config.upstream.address = HostPort { host: upstream.ip().to_string(), port: upstream.port() };
+        change(&mut config);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
+        let never = std::future::pending();
+        tokio::spawn(reprise::proxy::serve(listener, Arc::new(config), Arc::clone(&telemetry), never));
+        Self { address, telemetry, database: String::new() }
+    }
+
+    /// Before a database, in a dialect.
+    pub(crate) async fn before(
+        database: &Database,
+        dialect: Dialect,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut proxy = Self::start(database.address, |config| {
+            config.upstream.dialect = DialectChoice::Fixed(dialect);
+            change(config);
+        })
+        .await;
+        proxy.database = database.name.clone();
+        proxy
+    }
+
+    /// A client of its database that speaks bytes.
+    pub(crate) async fn wire(&self) -> Wire {
+        Wire::open(self.address, &self.database).await
+    }
+
+    /// A driver's connection to its database.
+    pub(crate) async fn client(&self) -> Client {
+        connect(self.address, &self.database, APPLICATION).await
+    }
+
+    /// The value of a metric; labels stand behind the name as Prometheus writes them.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.telemetry.render();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = value.unwrap_or_else(|| panic!("{name} is not in\n{text}"));
+        value.parse().expect("a number")
+    }
+
+    /// Waits until a metric has a value.
+    pub(crate) async fn until_metric(&self, name: &str, value: f64) {
+        eventually(&format!("{name} is {value}"), async || self.metric(name) == value).await;
+    }
+
+    /// Conflicts hidden so far, with those surfaced.
+    pub(crate) fn conflicts(&self) -> (f64, f64) {
+        let text = self.telemetry.render();
+        let surfaced = text.lines().filter(|line| line.starts_with("reprise_conflicts_surfaced_total{"));
+        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        (self.metric("reprise_conflicts_hidden_total"), surfaced.filter_map(value).sum())
+    }
+
+    /// Waits until a transaction pauses before its replay; in the cockroach dialect the first replay goes without a pause.
+    pub(crate) async fn until_pausing(&self, dialect: Dialect) {
+        let replays = match dialect {
+            Dialect::Cockroach => 2.0,
+            Dialect::Postgres => 1.0,
+        };
+        self.until_metric("reprise_backoff_seconds_count", replays).await;
+    }
+
+    /// Waits until no session and no journal is left.
+    pub(crate) async fn until_idle(&self) {
+        self.until_metric("reprise_sessions", 0.0).await;
+        self.until_metric("reprise_journal_bytes", 0.0).await;
+    }
+}
