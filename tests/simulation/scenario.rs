@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use reprise::replay::{Dialect, Policy};
+use reprise::replay::{Begin, Dialect, Policy};
 
 /// Probabilities, in thousandths, of what goes wrong in the database.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,7 +89,7 @@ impl Scenario {
         let alone = seed % 3 == 0;
         let traits = traits(&mut rng);
         let rates = if alone { conflicts_only(&mut rng) } else { rates(&mut rng) };
-        let policy = if alone { patient() } else { policy(&mut rng) };
+        let policy = if alone { patient(&mut rng) } else { policy(&mut rng) };
         let mut scenario = Self {
             traits,
             rates,
@@ -151,15 +151,22 @@ fn rates(rng: &mut Rng) -> Rates {
     }
 }
 
-fn patient() -> Policy {
-    Policy { max_attempts: 1000, timeout: Duration::from_secs(3600), ..Policy::default() }
+fn patient(rng: &mut Rng) -> Policy {
+    let hold_bytes = *rng.choice(&[0, 100, 16 << 10]).expect("there are some");
+    let begin = *rng.choice(&Begin::ALL).expect("there are some");
+    Policy {
+        hold_bytes,
+        begin, max_attempts: 1000, timeout: Duration::from_secs(3600), ..Policy::default() }
 }
 
 fn policy(rng: &mut Rng) -> Policy {
     let journal_bytes = if rng.u32(0..8) == 0 { rng.usize(60..600) } else { 4 << 20 };
     let timeout = if rng.u32(0..8) == 0 { Duration::from_millis(3) } else { Duration::from_secs(15) };
     let max_attempts = *rng.choice(&[1, 2, 3, 50, 50, 50]).expect("there are some");
-    Policy { max_attempts, timeout, journal_bytes, deadlocks: rng.u32(0..4) > 0, ..Policy::default() }
+    let hold_bytes = *rng.choice(&[0, 100, 16 << 10]).expect("there are some");
+    let begin = *rng.choice(&Begin::ALL).expect("there are some");
+    let deadlocks = rng.u32(0..4) > 0;
+    Policy { max_attempts, timeout, journal_bytes, hold_bytes, begin, deadlocks, ..Policy::default() }
 }
 
 fn habits(rng: &mut Rng, alone: bool) -> Habits {

@@ -268,7 +268,7 @@ impl Server {
         self.note_doubt(&reply, store);
         for (frame, at) in reply.frames.iter().zip(1..) {
             let told = kind == Kind::Run && at == reply.frames.len() && !reply.failed();
-            if let Some(tag) = tagged.tag.filter(|tag| told && tag.number % 7 == 3) {
+            if let Some(tag) = tagged.tag.filter(|tag| told && has_notice(*tag, &tagged.statement)) {
                 self.emit(&notice(&format!("about {tag}")));
             }
             self.emit(frame);
@@ -410,6 +410,7 @@ impl Server {
             store.complaints.push(format!("the database cannot read {sql}"));
             return;
         };
+        let ours = is_ours(&name);
         let result = match self.transaction.refuses(&tagged.statement) {
             Some(code) => Err(code),
             None if !name.is_empty() && self.statements.contains_key(&name) => Err("42P05"),
@@ -418,7 +419,7 @@ impl Server {
                 Ok(vec![Backend::ParseComplete])
             }
         };
-        self.prepare_step(Kind::Parse, tagged.tag, result, store);
+        self.prepare_step(Kind::Parse, tagged.tag.filter(|_| !ours), result, store);
     }
 
     fn bind(&mut self, name: String, statement: &str, values: &[Option<Vec<u8>>], store: &mut Store) {
@@ -428,7 +429,8 @@ impl Server {
         let result = match self.statements.get(statement) {
             None => Err("26000"),
             Some(_) if !name.is_empty() && self.portals.contains_key(&name) => Err("42P03"),
-            Some((sql, _)) => {
+            Some((sql, text_tag)) => {
+                let tag = tag.or(text_tag.filter(|_| is_ours(statement)));
                 let read = sql::read(sql, &values).and_then(|mut statements| statements.pop());
                 match read.map(|read| (self.transaction.refuses(&read.statement), read.statement)) {
                     None => Err("22P02"),
@@ -498,6 +500,9 @@ impl Server {
             portal.rest = Some(reply.frames.split_off(max_rows).into());
             reply.frames.push(Backend::PortalSuspended);
         }
+        if reply.failed() && max_rows > 0 {
+            reply.frames.drain(max_rows..max_rows.max(rows));
+        }
         let (part, tagged) = (portal.part, portal.tagged.clone());
         portal.part += 1;
         let over = reply.closing.is_some() || reply.failed();
@@ -507,6 +512,16 @@ impl Server {
         }
         self.answer_step(&tagged, Kind::Run, part, reply, store);
     }
+}
+
+/// Whether a statement was prepared by the engine.
+fn is_ours(name: &str) -> bool {
+    name.starts_with("reprise_")
+}
+
+/// Whether a NOTICE comes with the last frame of a statement.
+const fn has_notice(tag: Tag, statement: &Statement) -> bool {
+    tag.number % 7 == 3 && !matches!(statement, Statement::Begin | Statement::Commit | Statement::Rollback)
 }
 
 /// What may be sent besides the client's statements.

@@ -30,10 +30,12 @@ impl Trace {
             lines.push("@dialect cockroach".into());
         }
         lines.push(format!(
-            "@policy max_attempts={} timeout_ms={} journal_bytes={}",
+            "@policy max_attempts={} timeout_ms={} journal_bytes={} begin={} hold_bytes={}",
             policy.max_attempts,
             policy.timeout.as_millis(),
-            policy.journal_bytes
+            policy.journal_bytes,
+            policy.begin.name(),
+            policy.hold_bytes
         ));
     }
 
