@@ -23,6 +23,9 @@ use crate::replay::{Engine, Event, Output};
 use crate::telemetry::Telemetry;
 use crate::wire::{BadLength, SqlState};
 
+/// Bytes of requests that are read ahead from a client during a pause.
+const WAITING_BYTES: usize = 64 << 10;
+
 /// How a session ended.
 #[derive(Debug, Error)]
 pub(super) enum Ending {
@@ -209,8 +212,7 @@ where
     }
 
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        if self.server.is_backed_up() || !(self.engine.takes_requests() || self.client.received().is_empty())
-        {
+        if self.server.is_backed_up() || !self.listens_to_client() {
             return Ok(false);
         }
         match self.client.poll_fill(cx) {
@@ -219,6 +221,14 @@ where
             Poll::Ready(Ok(_)) => self.take_requests().map(|()| true),
             Poll::Ready(Err(error)) => Err(Ending::Client(error)),
         }
+    }
+
+    /// Whether the client is read. While its requests must wait it is not; but in a pause a little more is read, for that
+    /// is how it is noticed that the client went away.
+    fn listens_to_client(&self) -> bool {
+        let waiting = self.client.received().len();
+        let pauses = self.engine.deadline().is_some();
+        self.engine.takes_requests() || waiting == 0 || (pauses && waiting < WAITING_BYTES)
     }
 
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {

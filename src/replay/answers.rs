@@ -33,6 +33,9 @@ impl Engine {
             out.frontend(bytes);
             return Ok(bytes.len());
         }
+        if self.state == State::Ended {
+            return Ok(bytes.len());
+        }
         let mut scan = Scan::new(bytes);
         self.rest_of_long_frame(&mut scan, out);
         while let Some(header) = Header::parse(&bytes[scan.at..])? {
@@ -45,6 +48,9 @@ impl Engine {
                 scan.end = bytes.len();
             }
             self.answer(now, header.tag, &mut scan, out);
+            if self.state == State::Ended {
+                return Ok(bytes.len());
+            }
             self.reading.digesting = scan.undigested <= scan.at;
             scan.at = scan.end;
         }
@@ -136,7 +142,7 @@ impl Engine {
     /// Whether the next frame of the answer at hand is new to the client.
     fn is_live(&self) -> bool {
         match (self.state, self.outstanding.front().map(|f| f.owner)) {
-            (State::Replaying { .. }, Some(Owner::Journalled(number))) => {
+            (State::Replaying { .. } | State::BackingOff { .. }, Some(Owner::Journalled(number))) => {
                 self.journal.entry(number).is_some_and(|e| self.reading.frames >= e.delivered.frames)
             }
             _ => false,
@@ -158,6 +164,9 @@ impl Engine {
             }
             return;
         };
+        if self.released_answer(front, frame_tag, scan, out) {
+            return;
+        }
         if frame_tag == tag::ERROR_RESPONSE {
             return self.relay_failure(now, front, scan, out);
         }
@@ -167,11 +176,10 @@ impl Engine {
         }
         if front.fit(frame_tag) == Fit::Ends {
             self.outstanding.pop();
-            if frame_tag == tag::READY_FOR_QUERY
-                && self.unit.release == Release::Failed
-                && self.after_failed_release(0, self.status, out)
-            {
+            let failed = self.unit.release == Release::Failed && self.status != Status::Idle;
+            if frame_tag == tag::READY_FOR_QUERY && failed && front.ends_commit() {
                 scan.skip(out);
+                self.end_failed_commit(front.owner, out);
             }
         }
     }
@@ -182,6 +190,7 @@ impl Engine {
         let fields = ErrorFields::new(scan.body());
         let farewell = self.note_farewell(fields);
         match front.owner {
+            _ if front.releases && !self.commit_error(fields, out) => scan.skip(out),
             Owner::Control(Control::Release | Control::Commit) => self.unit.release = Release::Failed,
             Owner::Control(Control::Begin) => self.unit.begin = Begin::Sent,
             Owner::Control(_) if !farewell => scan.skip(out),
@@ -207,7 +216,12 @@ impl Engine {
         out: &mut impl Output,
     ) {
         scan.leave_out();
-        let Some(front) = self.outstanding.front() else { return };
+        let Some(front) = self.outstanding.front() else {
+            if frame_tag != tag::ERROR_RESPONSE || !self.note_farewell(ErrorFields::new(scan.body())) {
+                scan.skip(out);
+            }
+            return;
+        };
         self.note_acknowledgement(front, frame_tag);
         if frame_tag == tag::ERROR_RESPONSE {
             if self.note_farewell(ErrorFields::new(scan.body())) {
@@ -245,7 +259,7 @@ impl Engine {
             }
             (frontend::tag::CLOSE, tag::CLOSE_COMPLETE) => {
                 let body = &self.journal.frames(number..number + 1)[HEADER_BYTES..];
-                if let Some(name) = frontend::close_statement(body) {
+                if let Some(name) = frontend::statement_target(body) {
                     self.prepared.closed(name);
                 }
             }

@@ -6,12 +6,13 @@
 use super::deferred::Begin;
 use super::engine::{Engine, Output, Step};
 use super::event::Outcome;
-use super::outstanding::{Control, Owner};
+use super::outstanding::{Control, Owner, Request};
 use super::policy::{Dialect, Mode};
+use super::scan::Scan;
 use super::statement::Classes;
 use super::unit::{Release, Savepoint};
 use crate::wire::SqlState;
-use crate::wire::backend::{ErrorFields, Status};
+use crate::wire::backend::{ErrorFields, Status, tag as answer};
 use crate::wire::encode;
 use crate::wire::frontend::tag;
 
@@ -25,6 +26,8 @@ const RELEASE_AND_COMMIT: &str = "RELEASE SAVEPOINT cockroach_restart; COMMIT";
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 /// The name under which a RELEASE is prepared inside a batch of the client.
 const RELEASE_NAME: &str = "reprise_release";
+/// Ends a transaction.
+const COMMIT: &str = "COMMIT";
 /// The name under which the COMMIT behind it is.
 const COMMIT_NAME: &str = "reprise_commit";
 /// The name under which the savepoint is prepared behind a deferred BEGIN.
@@ -74,7 +77,7 @@ impl Engine {
                 self.outstanding.push_named(Owner::Control(Control::Release));
                 self.outstanding.mark_commit();
                 // The commit may have closed the client's portal: the COMMIT is bound anew behind it.
-                encode::bind_named(&mut bytes, COMMIT_NAME, b"COMMIT");
+                encode::bind_named(&mut bytes, COMMIT_NAME, COMMIT.as_bytes());
                 self.outstanding.push_bound(Owner::Control(Control::Commit));
                 encode::execute(&mut bytes, COMMIT_NAME);
                 self.unit.release = Release::Sent;
@@ -111,31 +114,45 @@ impl Engine {
         self.unit.release = Release::Failed;
     }
 
-    /// The cycle of a RELEASE that did not lead to a commit is over, at `status`. True if something else was sent, whose
-    /// ReadyForQuery the client gets in place of this one.
-    pub(super) fn after_failed_release(
+    /// A frame of the answer to `RELEASE ...; COMMIT`. True if it is dealt with: the client gets the answer to one COMMIT.
+    pub(super) fn released_answer(
         &mut self,
-        number: usize,
-        status: Status,
+        front: Request,
+        frame_tag: u8,
+        scan: &mut Scan<'_>,
         out: &mut impl Output,
     ) -> bool {
-        if status == Status::Idle {
+        if !front.releases {
             return false;
         }
+        match (frame_tag, self.unit.release) {
+            (answer::COMMAND_COMPLETE, Release::Sent) => self.unit.release = Release::Done,
+            (answer::READY_FOR_QUERY, Release::Refused | Release::Failed) if self.status != Status::Idle => {
+                self.outstanding.pop();
+                self.end_failed_commit(front.owner, out);
+            }
+            _ => return false,
+        }
+        scan.leave_out();
+        scan.skip(out);
+        true
+    }
+
+    /// A COMMIT has failed, and the session is still in a transaction: that is ended, and the client gets the
+    /// ReadyForQuery of its end.
+    pub(super) fn end_failed_commit(&mut self, owner: Owner, out: &mut impl Output) {
         let mut bytes = Vec::new();
         match std::mem::take(&mut self.unit.release) {
             // The transaction had failed before: a plain COMMIT rolls it back, and says so.
             Release::Refused => {
-                bytes.extend_from_slice(self.journal.frames(number..number + 1));
-                self.outstanding.push(tag::QUERY, Owner::Journalled(number));
+                encode::query(&mut bytes, COMMIT);
+                self.outstanding.push(tag::QUERY, owner);
             }
-            Release::Failed => {
+            _ => {
                 encode::query(&mut bytes, ROLLBACK);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::EndFailedCommit));
             }
-            _ => return false,
         }
         out.backend(&bytes);
-        true
     }
 }

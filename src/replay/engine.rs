@@ -170,7 +170,7 @@ impl Engine {
 
     /// Whether the server is at work for this session, or a transaction is open.
     pub fn is_busy(&self) -> bool {
-        !matches!(self.state, State::Idle) || !self.outstanding.is_empty()
+        !matches!(self.state, State::Idle | State::Ended) || !self.outstanding.is_empty()
     }
 
     /// Whether the server owes an answer.
@@ -250,7 +250,7 @@ impl Engine {
             out.report(Event::TransactionEnded(self.unit.end(now)));
         }
         self.forget_journal(out);
-        self.state = State::Idle;
+        self.state = State::Ended;
         self.outstanding = Outstanding::default();
     }
 

@@ -63,6 +63,7 @@ const fn why(reason: Reason) -> &'static str {
         }
         Reason::OwnRetryProtocol => "the client sets a cockroach_restart savepoint itself",
         Reason::SessionState => "it changes state of the session that a rollback does not restore",
+        Reason::StatementFromBefore => "it uses or closes a statement that was prepared before it",
         Reason::AdvisoryLock => "it uses session-level advisory locks, which a rollback does not free",
         Reason::ChainedTransaction => "it is chained to another transaction",
         Reason::TwoPhaseCommit => "it takes part in a two-phase commit",
@@ -89,6 +90,9 @@ pub(super) const fn hint(reason: Reason) -> &'static str {
         Reason::OwnRetryProtocol => "ROLLBACK TO SAVEPOINT cockroach_restart and run the statements again.",
         Reason::SessionState => {
             "Run the transaction again; change session state outside of it, or with SET LOCAL."
+        }
+        Reason::StatementFromBefore => {
+            "Run the transaction again; prepare the unnamed statement inside of it, and close statements outside."
         }
         Reason::AdvisoryLock => "Run the transaction again; use pg_advisory_xact_lock instead.",
         Reason::PipelinedPastEnd => "Run the transaction again; await its end before you send the next one.",

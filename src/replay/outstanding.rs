@@ -59,6 +59,8 @@ pub(super) struct Request {
     pub(super) flushed: bool,
     /// It may commit the transaction.
     pub(super) commits: bool,
+    /// It went out as `RELEASE ...; COMMIT` in the place of a COMMIT.
+    pub(super) releases: bool,
 }
 
 impl Request {
@@ -80,6 +82,11 @@ pub(super) enum Fit {
 }
 
 impl Request {
+    /// Whether its ReadyForQuery is that of a COMMIT: of its own, or of the batch that it stands in.
+    pub(super) const fn ends_commit(self) -> bool {
+        self.releases || matches!(self.tag, tag::SYNC)
+    }
+
     /// How a frame of this type fits the request.
     pub(super) fn fit(self, frame_tag: u8) -> Fit {
         use crate::wire::backend::tag as answer;
@@ -107,6 +114,8 @@ impl Request {
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
     requests: VecDeque<Request>,
+    /// The last request was one of a batch that has no Sync yet.
+    in_batch: bool,
     /// After an error in the extended protocol with no Sync sent yet: the server passes over everything up to one.
     skipping: bool,
     /// The server takes COPY data: Flush and Sync are ignored until its end.
@@ -137,7 +146,8 @@ impl Outstanding {
             _ if self.skipping => return false,
             _ => {}
         }
-        self.requests.push_back(Request { tag, owner, flushed: false, commits: false });
+        self.in_batch = !matches!(tag, tag::SYNC | tag::QUERY | tag::FUNCTION_CALL);
+        self.requests.push_back(Request { tag, owner, flushed: false, commits: false, releases: false });
         true
     }
 
@@ -211,6 +221,11 @@ impl Outstanding {
         self.requests.len() > 1 && self.front().is_some_and(|front| !front.flushed && !front.is_cycle_end())
     }
 
+    /// The request that went out last is a `RELEASE ...; COMMIT` in the place of a COMMIT.
+    pub(super) fn mark_release(&mut self) {
+        self.requests.back_mut().into_iter().for_each(|last| last.releases = true);
+    }
+
     /// The request that went out last may commit the transaction.
     pub(super) fn mark_commit(&mut self) {
         self.requests.back_mut().into_iter().for_each(|last| last.commits = true);
@@ -240,8 +255,8 @@ impl Outstanding {
     }
 
     /// Whether what was sent ends with a request that a ReadyForQuery answers: otherwise the server waits for a Sync.
-    pub(super) fn ends_cycle(&self) -> bool {
-        self.requests.back().is_none_or(Request::is_cycle_end) && !self.skipping
+    pub(super) const fn ends_cycle(&self) -> bool {
+        !self.in_batch && !self.skipping
     }
 
     /// Makes every journalled request an unjournalled one.

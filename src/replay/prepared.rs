@@ -1,6 +1,6 @@
 //! What the prepared statements and portals of a session do to a transaction: Bind and Execute name them only.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::statement::{Class, Classes};
 
@@ -66,6 +66,64 @@ impl Prepared {
     }
 }
 
+/// Which prepared statements a transaction makes and uses: those that it did not make itself must be there again when it is
+/// replayed.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    made: HashSet<Box<[u8]>>,
+    unnamed: Unnamed,
+    closed_from_before: bool,
+}
+
+/// What a transaction does with the unnamed statement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Unnamed {
+    #[default]
+    Untouched,
+    /// It uses the one from before it.
+    FromBefore,
+    /// It has made its own.
+    Made,
+    /// It has used the one from before it, and then made its own: the first is gone.
+    Lost,
+}
+
+impl Names {
+    /// A Parse goes out.
+    pub(super) fn parse(&mut self, statement: &[u8]) {
+        if !statement.is_empty() {
+            self.made.insert(statement.into());
+        } else if matches!(self.unnamed, Unnamed::FromBefore | Unnamed::Lost) {
+            self.unnamed = Unnamed::Lost;
+        } else {
+            self.unnamed = Unnamed::Made;
+        }
+    }
+
+    /// A Bind or a Describe goes out.
+    pub(super) fn use_statement(&mut self, statement: &[u8]) {
+        if statement.is_empty() && self.unnamed == Unnamed::Untouched {
+            self.unnamed = Unnamed::FromBefore;
+        }
+    }
+
+    /// A Close goes out.
+    pub(super) fn close(&mut self, statement: &[u8]) {
+        self.closed_from_before |= !statement.is_empty() && !self.made.contains(statement);
+    }
+
+    /// Whether a replay could meet other statements under these names. In a transaction block even an unnamed one that
+    /// stays is lost: the requests that restart the block may drop it.
+    pub(super) fn are_lost(&self, explicit: bool) -> bool {
+        let unnamed = match self.unnamed {
+            Unnamed::Untouched | Unnamed::Made => false,
+            Unnamed::FromBefore => explicit,
+            Unnamed::Lost => true,
+        };
+        unnamed || self.closed_from_before
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +150,24 @@ mod tests {
         assert!(prepared.bind(b"", b"s").may_end());
         prepared.closed(b"s");
         assert!(!prepared.bind(b"", b"s").may_end());
+    }
+
+    #[test]
+    fn a_statement_from_before_that_is_not_there_again_is_lost() {
+        let mut names = Names::default();
+        names.use_statement(b"named before");
+        names.parse(b"");
+        names.use_statement(b"");
+        names.parse(b"s");
+        names.close(b"s");
+        assert!(!names.are_lost(true));
+        names.close(b"named before");
+        assert!(names.are_lost(true));
+
+        let mut names = Names::default();
+        names.use_statement(b"");
+        assert!(names.are_lost(true) && !names.are_lost(false));
+        names.parse(b"");
+        assert!(names.are_lost(false));
     }
 }

@@ -16,6 +16,8 @@ pub enum Reason {
     OwnRetryProtocol,
     /// A statement changes state of the session that a rollback does not restore (`SET`, `PREPARE`, `DISCARD`).
     SessionState,
+    /// It uses or closes a prepared statement from before it that a replay may not find again.
+    StatementFromBefore,
     /// A statement takes or frees session-level advisory locks.
     AdvisoryLock,
     /// `COMMIT AND CHAIN` or `ROLLBACK AND CHAIN`.
@@ -42,12 +44,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order in which the README lists them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Mode,
         Self::JournalLimit,
         Self::JournalTotal,
         Self::OwnRetryProtocol,
         Self::SessionState,
+        Self::StatementFromBefore,
         Self::AdvisoryLock,
         Self::ChainedTransaction,
         Self::TwoPhaseCommit,
@@ -69,6 +72,7 @@ impl Reason {
             Self::JournalTotal => "journal_total",
             Self::OwnRetryProtocol => "own_retry_protocol",
             Self::SessionState => "session_state",
+            Self::StatementFromBefore => "statement_from_before",
             Self::AdvisoryLock => "advisory_lock",
             Self::ChainedTransaction => "chained_transaction",
             Self::TwoPhaseCommit => "two_phase_commit",

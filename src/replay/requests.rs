@@ -29,6 +29,9 @@ impl Engine {
             out.backend(bytes);
             return Ok(bytes.len());
         }
+        if self.state == State::Ended {
+            return Ok(bytes.len());
+        }
         let mut run = 0;
         let mut at = self.frontend_rest.min(bytes.len());
         self.frontend_rest -= at;
@@ -209,6 +212,9 @@ impl Engine {
             if effect.ends() {
                 self.outstanding.mark_commit();
             }
+            if tag == tag::QUERY && matches!(step, Step::Instead(_)) {
+                self.outstanding.mark_release();
+            }
         } else if let Some(entry) = self.journal.entry_mut(number) {
             // The server passes over it: there is no answer to wait for.
             entry.delivered.complete = true;
@@ -250,15 +256,29 @@ impl Engine {
             tag::PARSE => {
                 let parse = Parse::view(body);
                 let classes = parse.map_or_else(unclear, |parse| Classes::of(parse.sql));
-                self.prepared.parse(parse.map_or(&[][..], |parse| parse.statement), classes);
+                let statement = parse.map_or(&[][..], |parse| parse.statement);
+                self.prepared.parse(statement, classes);
+                self.unit.names.parse(statement);
                 only_named(classes)
             }
             tag::BIND => {
-                let bound = Bind::view(body).map(|bind| self.prepared.bind(bind.portal, bind.statement));
+                let bind = Bind::view(body);
+                self.unit.names.use_statement(bind.map_or(&[][..], |bind| bind.statement));
+                let bound = bind.map(|bind| self.prepared.bind(bind.portal, bind.statement));
                 only_named(bound.unwrap_or_else(unclear))
             }
             tag::EXECUTE => {
                 frontend::execute(body).map_or_else(unclear, |portal| self.prepared.execute(portal))
+            }
+            tag::DESCRIBE => {
+                frontend::statement_target(body)
+                    .into_iter()
+                    .for_each(|name| self.unit.names.use_statement(name));
+                Classes::default()
+            }
+            tag::CLOSE => {
+                frontend::statement_target(body).into_iter().for_each(|name| self.unit.names.close(name));
+                Classes::default()
             }
             tag::FUNCTION_CALL => Class::Data.into(),
             _ => Classes::default(),

@@ -8,9 +8,10 @@ use super::journal::{Delivered, Effect};
 use super::outstanding::{Fit, Owner, Request};
 use super::reason::Reason;
 use super::scan::Scan;
+use super::state::State;
 use super::unit::{Release, Savepoint};
+use crate::wire::SqlState;
 use crate::wire::backend::{self, ErrorFields, Status, tag};
-use crate::wire::{SqlState, frontend};
 
 impl Engine {
     /// An answer to a request in the journal.
@@ -23,19 +24,17 @@ impl Engine {
         out: &mut impl Output,
     ) {
         let Some(front) = self.outstanding.front() else { return };
+        if self.released_answer(front, frame_tag, scan, out) {
+            return;
+        }
         match frame_tag {
             tag::ERROR_RESPONSE => return self.error_answer(now, number, scan, out),
-            tag::COMMAND_COMPLETE if self.release_answered(front, number) => {
-                scan.leave_out();
-                return scan.skip(out);
-            }
             tag::COMMAND_COMPLETE => self.note_end(number, scan.body()),
-            tag::READY_FOR_QUERY if self.release_failed() => {
+            tag::READY_FOR_QUERY if self.unit.release == Release::Failed && self.status != Status::Idle => {
                 scan.leave_out();
                 scan.skip(out);
                 self.outstanding.pop();
-                self.after_failed_release(number, self.status, out);
-                return;
+                return self.end_failed_commit(front.owner, out);
             }
             tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE => self.note_acknowledgement(front, frame_tag),
             _ => {}
@@ -47,20 +46,11 @@ impl Engine {
             }
             fit => self.result(now, number, frame_tag, fit == Fit::Ends, scan, out),
         }
-    }
-
-    /// The first CommandComplete behind `RELEASE ...; COMMIT` is the answer to the RELEASE.
-    fn release_answered(&mut self, front: Request, number: usize) -> bool {
-        let answered =
-            self.unit.release == Release::Sent && front.tag == frontend::tag::QUERY && self.commits(number);
-        if answered {
-            self.unit.release = Release::Done;
+        let ended = frame_tag == tag::READY_FOR_QUERY && self.status == Status::Idle;
+        if ended && !self.outstanding.is_empty() && matches!(self.state, State::Open | State::Committing) {
+            // No transaction is open: what was sent behind is not part of one, or of another.
+            self.pass_through(Reason::PipelinedPastEnd, out);
         }
-        answered
-    }
-
-    fn release_failed(&self) -> bool {
-        matches!(self.unit.release, Release::Refused | Release::Failed) && self.status != Status::Idle
     }
 
     /// Notes how the transaction ends, by the tag of the statement that may end it.
@@ -205,6 +195,7 @@ impl Engine {
 
     /// After an error in the extended protocol: what was sent behind it, up to Sync, has no answer.
     fn skip_to_sync(&mut self, now: Duration, number: usize, out: &mut impl Output) {
+        let retrying = self.state.is_retrying();
         let mut differs = false;
         let journal = &mut self.journal;
         self.outstanding.fail(|skipped| {
@@ -212,7 +203,7 @@ impl Engine {
                 && behind != number
                 && let Some(entry) = journal.entry_mut(behind)
             {
-                differs |= entry.delivered.frames > 0;
+                differs |= retrying && entry.delivered.frames > 0;
                 entry.delivered.complete = true;
             }
         });

@@ -17,6 +17,9 @@ use crate::wire::backend::Status;
 use crate::wire::frontend::{self, tag};
 use crate::wire::{HEADER_BYTES, SqlState, encode};
 
+/// A portal that does not exist.
+const NO_PORTAL: &str = "reprise_no_portal";
+
 impl Engine {
     /// Whether the transaction must be run again after this error.
     pub(super) fn is_conflict(&self, sqlstate: SqlState) -> bool {
@@ -108,6 +111,11 @@ impl Engine {
         }
         if !self.outstanding.ends_cycle() {
             bytes.clear();
+            if !self.unit.explicit {
+                // The Sync would commit what the batch has done: it must fail before.
+                encode::execute(&mut bytes, NO_PORTAL);
+                self.outstanding.push(tag::EXECUTE, Owner::Control(Control::Sync));
+            }
             encode::sync(&mut bytes);
             out.backend(&bytes);
             self.outstanding.push(tag::SYNC, Owner::Control(Control::Sync));
@@ -128,11 +136,12 @@ impl Engine {
         let now_shown = if self.held.is_empty() { self.reading.frames } else { 0 };
         let shown = |entry: &Entry| entry.delivered.frames.max(now_shown) > 0;
         let committed = self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
+        let runs_shown = entries.iter().any(|e| e.is_statement() && e.delivered.frames > 0);
         if committed || failed.is_some_and(|e| e.effect == Effect::Defines) {
             Some(Reason::CommittedInside)
-        } else if failed.is_some_and(|e| e.effect.ends() && shown(e)) {
+        } else if failed.is_some_and(|e| e.effect.ends() && shown(e)) || (!self.unit.explicit && runs_shown) {
             Some(Reason::PartlyDelivered)
-        } else if may_have_been_revived(from) {
+        } else if may_have_been_revived(from) || opens_in_doubt(before, from) {
             Some(Reason::PipelinedPastEnd)
         } else if names_session_advisory_lock(self.journal.all()) {
             Some(Reason::AdvisoryLock)
@@ -149,7 +158,8 @@ impl Engine {
     /// Every request is answered: what was waiting for that goes on. `ready` tells whether a ReadyForQuery was the last answer.
     pub(super) fn settle(&mut self, now: Duration, ready: bool, out: &mut impl Output) {
         match self.state {
-            State::Idle => {}
+            State::Idle | State::Ended => {}
+            State::Draining | State::GivingUp { .. } if !self.outstanding.ends_cycle() => self.end_cycle(out),
             State::Open | State::Committing | State::Passthrough(_)
                 if ready && self.status == Status::Idle =>
             {
@@ -315,6 +325,7 @@ impl Engine {
             Effect::Commits => self.commit_request(entry.tag),
             _ => Step::Forward,
         };
+        let releases = entry.tag == tag::QUERY && matches!(step, Step::Instead(_));
         let frame = self.journal.frames(number..number + 1);
         match step {
             Step::Instead(other) => bytes.extend(other),
@@ -327,6 +338,9 @@ impl Engine {
         let answers = self.outstanding.push(entry.tag, Owner::Journalled(number));
         if answers && entry.effect.ends() {
             self.outstanding.mark_commit();
+        }
+        if answers && releases {
+            self.outstanding.mark_release();
         }
         if let Some(entry) = self.journal.entry_mut(number) {
             entry.answered = false;
@@ -365,4 +379,10 @@ fn committed_inside(answered: &[Entry]) -> bool {
 fn may_have_been_revived(failed: &[Entry]) -> bool {
     let revived = failed.iter().position(|e| e.effect == Effect::Revives);
     revived.is_some_and(|at| failed[at..].iter().any(|e| e.effect.ends()))
+}
+
+/// Whether requests were sent behind a first cycle that did not get to its end: whether they run in a transaction is not known.
+fn opens_in_doubt(before: &[Entry], from: &[Entry]) -> bool {
+    let cycle_end = from.iter().position(Entry::is_cycle_end);
+    !before.iter().any(Entry::is_cycle_end) && cycle_end.is_some_and(|end| end + 1 < from.len())
 }

@@ -53,6 +53,8 @@ pub(super) enum State {
         /// Whether what was outstanding is answered, and only our own requests are still awaited.
         drained: bool,
     },
+    /// The session is over; nothing more goes to either side.
+    Ended,
     /// The transaction is relayed and cannot be replayed.
     Passthrough(Reason),
 }
@@ -68,6 +70,6 @@ impl State {
 
     /// Whether requests are kept and answers are digested.
     pub(super) const fn is_journalling(self) -> bool {
-        !matches!(self, Self::Idle | Self::Passthrough(_))
+        !matches!(self, Self::Idle | Self::Ended | Self::Passthrough(_))
     }
 }

@@ -32,7 +32,11 @@ impl Engine {
             out.frontend(&annotated);
         }
         scan.leave_out();
-        if self.unit.release == Release::Sent {
+        let of_commit = self
+            .outstanding
+            .front()
+            .is_some_and(|front| front.releases || front.owner == Owner::Control(Control::Release));
+        if of_commit {
             self.unit.release = Release::Failed;
         }
         self.outstanding.fail(|_| {});

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::deferred::Begin;
 use super::event::{Outcome, TransactionEnd};
+use super::prepared::Names;
 use super::statement::{Class, Classes};
 use super::{Dialect, Reason};
 use crate::wire::frontend::tag;
@@ -57,6 +58,8 @@ pub(super) struct Unit {
     pub(super) cycle_ends: bool,
     /// Whether the last request ended a cycle.
     pub(super) at_cycle_start: bool,
+    /// The statements that it uses.
+    pub(super) names: Names,
     /// Statements run.
     pub(super) statements: u32,
     /// Attempts, the first included.
@@ -92,6 +95,7 @@ impl Unit {
             opening: 0,
             cycle_ends: false,
             at_cycle_start: true,
+            names: Names::default(),
             statements: 0,
             attempts: 1,
             conflicts: 0,
@@ -120,7 +124,9 @@ impl Unit {
     /// a statement in autocommit must be one that commits once, at its end.
     pub(super) fn obstacle(&self, dialect: Dialect) -> Option<Reason> {
         let has = |class| self.classes.has(class);
-        if has(Class::Unclear) {
+        if self.names.are_lost(self.explicit) {
+            Some(Reason::StatementFromBefore)
+        } else if has(Class::Unclear) {
             Some(Reason::UnknownMessage)
         } else if has(Class::Chain) {
             Some(Reason::ChainedTransaction)

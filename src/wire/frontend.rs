@@ -67,8 +67,8 @@ pub fn execute(body: &[u8]) -> Option<&[u8]> {
     split_cstr(body).map(|(portal, _)| portal)
 }
 
-/// The name of the prepared statement that a Close message closes; `None` if it closes a portal.
-pub fn close_statement(body: &[u8]) -> Option<&[u8]> {
+/// The name of the prepared statement that a Close or Describe message is about; `None` if it is about a portal.
+pub fn statement_target(body: &[u8]) -> Option<&[u8]> {
     match body.split_first()? {
         (b'S', rest) => split_cstr(rest).map(|(name, _)| name),
         _ => None,
@@ -85,8 +85,8 @@ mod tests {
         assert_eq!(Parse::view(b"s1\0BEGIN\0\0\0"), Some(Parse { statement: b"s1", sql: b"BEGIN" }));
         assert_eq!(Bind::view(b"\0s1\0\0\0\0\0"), Some(Bind { portal: b"", statement: b"s1" }));
         assert_eq!(execute(b"p\0\0\0\0\0"), Some(&b"p"[..]));
-        assert_eq!(close_statement(b"Ss1\0"), Some(&b"s1"[..]));
-        assert_eq!(close_statement(b"Ps1\0"), None);
+        assert_eq!(statement_target(b"Ss1\0"), Some(&b"s1"[..]));
+        assert_eq!(statement_target(b"Ps1\0"), None);
     }
 
     #[test]
@@ -94,6 +94,6 @@ mod tests {
         assert_eq!(query(b"SELECT 1"), None);
         assert_eq!(Parse::view(b"s1\0BEGIN"), None);
         assert_eq!(Bind::view(b"p\0s1"), None);
-        assert_eq!(close_statement(b""), None);
+        assert_eq!(statement_target(b""), None);
     }
 }

@@ -192,6 +192,22 @@ async fn it_dies_during_a_commit() {
 }
 
 #[tokio::test]
+async fn it_dies_in_a_statement_that_commits_by_itself() {
+    for dialect in DIALECTS {
+        let dying = serve(|mut peer: Peer| async move {
+            peer.admit().await;
+            peer.request().await;
+        })
+        .await;
+        let (proxy, mut wire) = session(dying, dialect).await;
+        wire.send([Frontend::Query("INSERT INTO t VALUES (1)".into())]).await;
+        expect_fatal(&wire.until_closed().await, "08007", "while the transaction was being committed");
+        let in_doubt = "reprise_transactions_total{kind=\"autocommit\",outcome=\"in_doubt\"}";
+        proxy.until_metric(in_doubt, 1.0).await;
+    }
+}
+
+#[tokio::test]
 async fn its_farewell_is_the_last_word() {
     for dialect in DIALECTS {
         let leaving = serve(|mut peer: Peer| async move {

@@ -95,19 +95,32 @@ async fn in_the_middle_of_copied_rows() {
     }
 }
 
+/// Pauses of any length up to an hour.
+fn pause(config: &mut Config) {
+    config.retry.policy.initial_backoff = Duration::from_secs(3600);
+    config.retry.policy.max_backoff = Duration::from_secs(3600);
+    config.retry.policy.timeout = Duration::from_secs(7200);
+}
+
 #[tokio::test]
 async fn while_the_proxy_pauses_before_a_replay() {
-    // The first pauses may be of any length up to an hour: one of the first few is long.
-    let pause = |config: &mut Config| {
-        config.retry.policy.initial_backoff = Duration::from_secs(3600);
-        config.retry.policy.max_backoff = Duration::from_secs(3600);
-        config.retry.policy.timeout = Duration::from_secs(7200);
-    };
     for dialect in DIALECTS {
         let mut scene = Scene::with(dialect, pause).await;
         begin(&mut scene).await;
         scene.client.send([Frontend::Query("SELECT conflict('first', 1000)".into())]).await;
         scene.proxy.until_pausing(dialect).await;
+        expect_gone(scene).await;
+    }
+}
+
+#[tokio::test]
+async fn while_the_proxy_pauses_and_more_requests_wait() {
+    for dialect in DIALECTS {
+        let mut scene = Scene::with(dialect, pause).await;
+        begin(&mut scene).await;
+        scene.client.send([Frontend::Query("SELECT conflict('first', 1000)".into())]).await;
+        scene.proxy.until_pausing(dialect).await;
+        scene.client.send([Frontend::Query("SELECT 1".into()), Frontend::Terminate]).await;
         expect_gone(scene).await;
     }
 }

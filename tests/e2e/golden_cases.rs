@@ -7,7 +7,6 @@ use golden::{Address, Case, Comparison, Player, Report, Selection, Server, recor
 use reprise::config::DialectChoice;
 use reprise::demo::server::Postgres;
 use reprise::replay::{Begin, Dialect, Mode};
-use tokio::sync::{Mutex, OnceCell};
 
 use crate::support::DIALECTS;
 use crate::support::database::{APPLICATION, connect};
@@ -15,9 +14,6 @@ use crate::support::proxy::Proxy;
 
 /// What the recordings were made with.
 const SETTINGS: [(&str, &str); 2] = [("max_prepared_transactions", "20"), ("timezone", "UTC")];
-
-/// A server of their own, of which each case has all there is: they are played one after the other.
-static SERVER: OnceCell<Mutex<Postgres>> = OnceCell::const_new();
 
 /// Cases in which the proxy answers for itself, whatever the mode: it offers no GSSAPI encryption, and refuses protocols
 /// other than 3 in words of its own.
@@ -34,10 +30,12 @@ fn has_conflict(case: &Case) -> bool {
 }
 
 /// Plays the cases that are wanted in a mode; those that came out otherwise than recorded.
-async fn differing(mode: Mode, dialect: Dialect, wanted: fn(&Case) -> bool) -> (Report, BTreeSet<String>) {
-    let server =
-        SERVER.get_or_init(async || Mutex::new(Postgres::start(&SETTINGS).await.expect("a server"))).await;
-    let server = server.lock().await;
+async fn differing(
+    server: &Postgres,
+    mode: Mode,
+    dialect: Dialect,
+    wanted: fn(&Case) -> bool,
+) -> (Report, BTreeSet<String>) {
     let proxy = Proxy::start(server.addr(), |config| {
         config.retry.policy.mode = mode;
         // A deferred BEGIN is not seen by the server while the client idles, as some cases have it.
@@ -67,16 +65,19 @@ async fn differing(mode: Mode, dialect: Dialect, wanted: fn(&Case) -> bool) -> (
 
 #[tokio::test]
 async fn without_retries_every_case_is_as_recorded() {
+    let server = Postgres::start(&SETTINGS).await.expect("a server");
     for mode in [Mode::Off, Mode::Observe] {
-        let (report, failed) = differing(mode, Dialect::Postgres, |_| true).await;
+        let (report, failed) = differing(&server, mode, Dialect::Postgres, |_| true).await;
         assert_eq!(failed, ANSWERED_BY_THE_PROXY.map(str::to_owned).into(), "{mode:?}: {report}");
     }
 }
 
 #[tokio::test]
 async fn with_retries_every_case_without_a_conflict_is_as_recorded() {
+    let server = Postgres::start(&SETTINGS).await.expect("a server");
     for dialect in DIALECTS {
-        let (report, failed) = differing(Mode::Transparent, dialect, |case| !has_conflict(case)).await;
+        let (report, failed) =
+            differing(&server, Mode::Transparent, dialect, |case| !has_conflict(case)).await;
         assert_eq!(failed, ANSWERED_BY_THE_PROXY.map(str::to_owned).into(), "{}: {report}", dialect.name());
     }
 }

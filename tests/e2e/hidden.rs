@@ -3,9 +3,10 @@
 
 use golden::notation::Target;
 use golden::{Backend, Frontend};
+use reprise::replay::Dialect;
 
 use crate::support::wire::{bind, execute, extended, parse};
-use crate::support::{DIALECTS, Scene};
+use crate::support::{DIALECTS, Scene, within};
 
 #[tokio::test]
 async fn savepoints_of_the_client_are_replayed_with_what_they_undid() {
@@ -190,4 +191,44 @@ async fn errors_that_are_no_conflicts_are_the_servers_own() {
         assert_eq!(client.query("SELECT 1").await, "(1) SELECT 1 I");
         assert_eq!(scene.proxy.conflicts(), (1.0, 0.0), "{}", dialect.name());
     }
+}
+
+#[tokio::test]
+async fn a_journal_and_answers_of_megabytes_are_replayed() {
+    for dialect in DIALECTS {
+        let mut scene = Scene::start(dialect).await;
+        let client = &mut scene.client;
+        assert_eq!(client.query("BEGIN").await, "BEGIN T");
+        let filler = "x".repeat(10 << 10);
+        for n in 0..200 {
+            let sql = format!("SELECT {n} + length(repeat('{filler}', 0)), repeat('y', 20000)");
+            assert_eq!(client.query(&sql).await.status(), Some('T'));
+        }
+        assert_eq!(client.query("INSERT INTO journal VALUES ('once')").await, "INSERT 0 1 T");
+        assert_eq!(client.query("SELECT conflict('first', 2)").await, "(passed) SELECT 1 T");
+        assert_eq!(client.query("COMMIT").await, "COMMIT I");
+        assert_eq!(scene.database.query("SELECT * FROM journal").await, "once");
+        assert_eq!(scene.proxy.conflicts(), (2.0, 0.0), "{}", dialect.name());
+        assert!(scene.proxy.metric("reprise_replayed_bytes_total") > 4_000_000.0);
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_meet_again_and_again_lose_nothing() {
+    const ROUNDS: usize = 20;
+    let scene = Scene::start(Dialect::Postgres).await;
+    let session = async || {
+        let client = scene.proxy.client().await;
+        for _ in 0..ROUNDS {
+            client.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE").await.expect("BEGIN");
+            client.execute("UPDATE kv SET v = v + 1 WHERE k = 1", &[]).await.expect("no conflict");
+            client.execute("INSERT INTO journal VALUES ('x')", &[]).await.expect("no conflict");
+            client.batch_execute("COMMIT").await.expect("no conflict");
+        }
+    };
+    within("all rounds", async { tokio::join!(session(), session(), session()) }).await;
+    let done = 3 * ROUNDS;
+    assert_eq!(scene.database.query("SELECT count(*) FROM journal").await, done.to_string());
+    assert_eq!(scene.database.query("SELECT v FROM kv WHERE k = 1").await, (10 + done).to_string());
+    assert_eq!(scene.proxy.conflicts().1, 0.0);
 }

@@ -263,3 +263,35 @@ async fn a_value_that_differs_on_every_run_cannot_be_hidden() {
         expect_usable(&mut scene).await;
     }
 }
+
+#[tokio::test]
+async fn what_no_rollback_restores_cannot_be_replayed() {
+    let statements = [
+        (Dialect::Postgres, "PREPARE q AS SELECT 1", "PREPARE T", "session_state"),
+        (Dialect::Cockroach, "SET search_path = public", "SET T", "session_state"),
+        (Dialect::Postgres, "SELECT pg_advisory_lock(1)", "() SELECT 1 T", "advisory_lock"),
+    ];
+    for (dialect, sql, answer, reason) in statements {
+        let mut scene = Scene::start(dialect).await;
+        assert_eq!(scene.client.query("BEGIN").await, "BEGIN T");
+        assert_eq!(scene.client.query(sql).await, answer);
+        let answer = scene.client.query("SELECT conflict('first', 1)").await;
+        expect_surfaced(&answer, reason, "the transaction was not run again");
+        expect_usable(&mut scene).await;
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_goes_on_behind_its_commit_is_not_retried() {
+    for dialect in DIALECTS {
+        let mut scene = Scene::start(dialect).await;
+        let client = &mut scene.client;
+        assert_eq!(client.query("BEGIN").await, "BEGIN T");
+        assert_eq!(client.query("INSERT INTO journal VALUES ('first')").await, "INSERT 0 1 T");
+        assert_eq!(client.query("COMMIT AND CHAIN").await, "COMMIT T");
+        let answer = client.query("SELECT conflict('first', 1)").await;
+        expect_surfaced(&answer, "chained_transaction", "it is chained to another transaction");
+        assert_eq!(client.query("ROLLBACK").await, "ROLLBACK I");
+        assert_eq!(scene.database.query("SELECT * FROM journal").await, "first");
+    }
+}

@@ -11,7 +11,7 @@
 //!
 //! `notation` knows no socket: a state machine that has none can be driven with the very same conversations.
 //!
-//! To hold any server against the recordings:
+//! `FORMAT.md` beside this crate describes the notation. To hold any server against the recordings:
 //!
 //! ```text
 //!   cargo run -p golden -- --dsn 127.0.0.1:26257 tests/golden/cockroachdb/*.txt

@@ -157,6 +157,11 @@ impl SqlError {
         Self { gravity: Gravity::Cancelled, ..Self::new("57014", message) }
     }
 
+    pub(crate) fn transaction_timeout() -> Self {
+        let message = "query execution canceled due to transaction timeout";
+        Self { gravity: Gravity::Cancelled, ..Self::new("57014", message) }
+    }
+
     pub(crate) fn cancelled() -> Self {
         Self { gravity: Gravity::Cancelled, ..Self::new("57014", "query execution canceled") }
     }

@@ -366,7 +366,10 @@ impl State {
     /// Ends a transaction against its will; it learns of it at its next step.
     pub(super) fn abort(&mut self, id: u64, reason: AbortReason) {
         self.locks.release(id);
-        self.record(id).fate = Fate::Aborted(reason);
+        let record = self.record(id);
+        record.fate = Fate::Aborted(reason);
+        // It is about to wake up, and must not be found in a circle a second time before it has.
+        record.waits_for = None;
     }
 
     /// Notes that a transaction waits for another. If that closes a circle, one of the circle is aborted: true.

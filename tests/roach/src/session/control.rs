@@ -1,6 +1,8 @@
 //! Transactions and savepoints: what each statement means in each state.
 
-use super::rows::find_duplicate;
+use std::time::Instant;
+
+use super::ddl::find_duplicate;
 use super::{Flow, Health, Run, Session, Stop, Txn};
 use crate::catalog::Change;
 use crate::errors::SqlError;
@@ -44,6 +46,8 @@ impl Session {
             kv: self.shared.store.begin(Priority::Normal),
             changes: Vec::new(),
             began,
+            since: Instant::now(),
+            statement_began: began,
             read_only: self.settings.is_on("default_transaction_read_only"),
             priority: Priority::Normal,
             health: Health::Sound,

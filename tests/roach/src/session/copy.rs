@@ -6,11 +6,10 @@ use std::sync::Arc;
 use pgwire::messages::copy::{CopyData, CopyInResponse};
 
 use super::{Flow, Health, Session, Stop};
-use crate::catalog::{Column, Schema, Table};
+use crate::catalog::{Column, Table};
 use crate::errors::SqlError;
 use crate::sql::cast::parse;
 use crate::sql::execute::Executor;
-use crate::sql::expr::Env;
 use crate::sql::plan::OnConflict;
 use crate::sql::value::Datum;
 
@@ -69,21 +68,8 @@ impl Session {
             for (column, field) in columns.iter().zip(line.split('\t')) {
                 slots[column.slot] = if field == "\\N" { Datum::Null } else { parse(field, column.ty)? };
             }
-            let Self { txn, settings, sequences, shared, .. } = self;
-            let Some(txn) = txn else { break };
-            let mut env = Env {
-                schema: Schema { catalog: &shared.catalog, changes: &txn.changes },
-                parameters: &[],
-                subqueries: Vec::new(),
-                settings,
-                sequences,
-                transaction_time: txn.began,
-                statement_time: txn.began,
-                logical: txn.kv.snapshot().write,
-                read_only: txn.read_only,
-                pause: std::time::Duration::ZERO,
-            };
-            let mut executor = Executor { txn: &mut txn.kv, env: &mut env, version };
+            let Some((txn, mut env)) = self.tools(&[]) else { break };
+            let mut executor = Executor { txn, env: &mut env, version };
             executor.insert_row(table, slots, &OnConflict::Fail).await?;
             count += 1;
         }

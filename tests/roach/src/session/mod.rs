@@ -1,12 +1,13 @@
 //! A session: one client's conversation, command by command.
 //!
 //! `mod.rs` runs the loop; `intake` makes commands of messages; `control` begins, divides and ends transactions; `rows`
-//! runs statements that read and write; `extended` prepares and binds; `answers` shows and sets variables; `copy` takes
+//! runs statements that read and write; `ddl` changes the schema; `extended` prepares and binds; `answers` shows and sets variables; `copy` takes
 //! COPY data; `recovery` decides what an error means; `strike` makes errors on demand.
 
 mod answers;
 mod control;
 mod copy;
+mod ddl;
 mod extended;
 mod frames;
 mod intake;
@@ -60,6 +61,10 @@ struct Txn {
     changes: Vec<Change>,
     /// What now() shows; no retry changes it.
     began: u64,
+    /// Since when transaction_timeout counts.
+    since: Instant,
+    /// When its last statement began.
+    statement_began: u64,
     read_only: bool,
     priority: Priority,
     health: Health,
@@ -271,7 +276,8 @@ impl Session {
 
     /// While a portal is suspended, little else is allowed.
     fn check_suspended(&mut self, command: &Command) -> Result<(), SqlError> {
-        let Some(suspended) = self.names.suspended() else {
+        let allows_many = self.settings.is_on("multiple_active_portals_enabled");
+        let Some(suspended) = self.names.suspended().filter(|_| !allows_many) else {
             return Ok(());
         };
         let commits = |parsed: &Parsed| {
@@ -282,9 +288,17 @@ impl Session {
             Command::Close(close) => close.name.as_deref().unwrap_or_default() == suspended,
             Command::Statement(parsed) => commits(parsed),
             Command::Sync { .. } | Command::Flush | Command::Fail { .. } => true,
-            _ => self.settings.is_on("multiple_active_portals_enabled"),
+            _ => false,
         };
         if allowed { Ok(()) } else { Err(SqlError::active_portals(self.version())) }
+    }
+
+    /// Whether a statement shares the transaction that the server began with the rest of its batch. The variable that
+    /// turns this off is about Query messages only.
+    fn batches_are_transactions(&self, run: &Run<'_>) -> bool {
+        let is_off =
+            run.portal.is_none() && !self.settings.is_on("enable_implicit_transaction_for_batch_statements");
+        self.version().batches_are_transactions() && !is_off
     }
 
     /// Runs a statement, whatever the state.
@@ -309,7 +323,7 @@ impl Session {
             State::Implicit | State::Open => {}
         }
         self.in_transaction(run).await?;
-        if self.state == State::Implicit && !self.version().batches_are_transactions() {
+        if self.state == State::Implicit && !self.batches_are_transactions(run) {
             self.commit_implicit().await?;
         }
         Ok(())

@@ -1,21 +1,23 @@
 //! Statements that read, write or change the schema.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Flow, Health, Run, Session, Stop};
-use crate::catalog::{Change, Schema, Table};
+use crate::catalog::Schema;
 use crate::errors::SqlError;
-use crate::kv::{Priority, Span, Strength};
-use crate::server::{Handle, Shared};
+use crate::kv::{Strength, Transaction};
+use crate::server::Handle;
 use crate::sql::cast::interval;
 use crate::sql::execute::{Cursor, Executor};
 use crate::sql::expr::Env;
-use crate::sql::plan::{OutputColumn, Plan};
-use crate::sql::schema::SchemaChange;
+use crate::sql::plan::{Node, Plan};
 use crate::sql::statement::{Data, Statement};
-use crate::sql::{schema, write};
+use crate::sql::value::Datum;
+use crate::sql::write;
 use crate::transaction::State;
+
+/// A moment, and the error of what is not over then.
+type Deadline = (Instant, fn() -> SqlError);
 
 /// How many errors `inject_retry_errors_enabled` makes in one transaction.
 const MAX_INJECTED: u8 = 3;
@@ -23,16 +25,29 @@ const MAX_INJECTED: u8 = 3;
 impl Session {
     /// A statement that is not about the transaction itself, within the time that it may take.
     pub(super) async fn ordinary(&mut self, run: &Run<'_>) -> Flow {
-        let deadline = self.settings.duration("statement_timeout").map(|timeout| run.received + timeout);
+        let deadline = self.deadline(run);
         // A retried statement keeps the time at which it came, so that retries do not go on for ever.
-        if deadline.is_some_and(|deadline| deadline <= Instant::now())
-            && matches!(run.parsed.statement, Statement::Data(_))
+        if let (Some((at, error)), Statement::Data(_)) = (deadline, &run.parsed.statement)
+            && at <= Instant::now()
         {
-            return Err(SqlError::statement_timeout().into());
+            return Err(error().into());
         }
         let handle = self.handle.clone();
         limited(deadline, &handle, self.unlimited(run)).await?;
         self.inject_after(run)
+    }
+
+    /// When a statement must have ended, and what is said if it has not.
+    fn deadline(&self, run: &Run<'_>) -> Option<Deadline> {
+        let limit = |name| self.settings.duration(name);
+        let of_statement = limit("statement_timeout").map(|timeout| run.received + timeout);
+        let began = self.txn.as_ref().filter(|_| self.state == State::Open).map(|txn| txn.since);
+        let of_transaction = limit("transaction_timeout").and_then(|timeout| Some(began? + timeout));
+        let deadlines: [Option<Deadline>; 2] = [
+            of_statement.map(|at| (at, SqlError::statement_timeout as fn() -> SqlError)),
+            of_transaction.map(|at| (at, SqlError::transaction_timeout as fn() -> SqlError)),
+        ];
+        deadlines.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Lets `inject_retry_errors_enabled` make an error of a statement that succeeded.
@@ -66,8 +81,7 @@ impl Session {
 
     async fn data(&mut self, data: &Data, run: &Run<'_>) -> Flow {
         if let Some(cursor) = self.resumed(run) {
-            let columns = run.prepared.map(|prepared| prepared.columns.clone()).unwrap_or_default();
-            return self.show(cursor, &columns, run).await;
+            return self.show(cursor, run).await;
         }
         let plan = self.plan(data, run)?;
         self.check_read_only(&plan, data)?;
@@ -75,8 +89,8 @@ impl Session {
             self.output.columns(&plan.columns, run.formats);
         }
         self.read_at(data)?;
-        let cursor = self.open(&plan, run).await?;
-        self.show(cursor, &plan.columns, run).await
+        let cursor = self.open(&plan, run.values).await?;
+        self.show(cursor, run).await
     }
 
     /// The rows that are left in a suspended portal, or none in one that has completed.
@@ -108,7 +122,7 @@ impl Session {
 
     fn check_read_only(&self, plan: &Plan, data: &Data) -> Result<(), SqlError> {
         let locks = match &plan.node {
-            crate::sql::plan::Node::Select(select) if select.strength == Strength::Exclusive => {
+            Node::Select(select) if select.strength == Strength::Exclusive => {
                 let text = data.ast.to_string();
                 let plain = if text.contains("FOR SHARE") { "FOR SHARE" } else { "FOR UPDATE" };
                 Some(data.lock_words.unwrap_or(plain))
@@ -135,32 +149,42 @@ impl Session {
         Ok(())
     }
 
-    async fn open(&mut self, plan: &Plan, run: &Run<'_>) -> Result<Cursor, Stop> {
-        let version = self.version();
+    /// The storage transaction, and what expressions may look at besides it.
+    pub(super) fn tools<'a>(&'a mut self, values: &'a [Datum]) -> Option<(&'a mut Transaction, Env<'a>)> {
         let Self { txn, settings, sequences, shared, .. } = self;
-        let Some(txn) = txn else {
-            return Err(SqlError::no_transaction(version).into());
-        };
-        if txn.health != Health::Sound {
-            return Err(SqlError::cancelled().into());
-        }
-        let mut env = Env {
+        let txn = txn.as_mut()?;
+        let env = Env {
             schema: Schema { catalog: &shared.catalog, changes: &txn.changes },
-            parameters: run.values,
+            parameters: values,
             subqueries: Vec::new(),
             settings,
             sequences,
             transaction_time: txn.began,
-            statement_time: shared.store.now().nanoseconds(),
+            statement_time: txn.statement_began,
             logical: txn.kv.snapshot().write,
             read_only: txn.read_only,
-            pause: std::time::Duration::ZERO,
+            pause: Duration::ZERO,
         };
-        Ok(Executor { txn: &mut txn.kv, env: &mut env, version }.open(plan).await?)
+        Some((&mut txn.kv, env))
+    }
+
+    /// Runs a plan up to the point where its rows can be shown.
+    pub(super) async fn open(&mut self, plan: &Plan, values: &[Datum]) -> Result<Cursor, Stop> {
+        let version = self.version();
+        let now = self.shared.store.now().nanoseconds();
+        match &mut self.txn {
+            Some(txn) if txn.health != Health::Sound => return Err(SqlError::cancelled().into()),
+            Some(txn) => txn.statement_began = now,
+            None => {}
+        }
+        let Some((txn, mut env)) = self.tools(values) else {
+            return Err(SqlError::no_transaction(version).into());
+        };
+        Ok(Executor { txn, env: &mut env, version }.open(plan).await?)
     }
 
     /// Shows rows until there are no more, or until the portal's limit is reached.
-    async fn show(&mut self, mut cursor: Cursor, columns: &[OutputColumn], run: &Run<'_>) -> Flow {
+    async fn show(&mut self, mut cursor: Cursor, run: &Run<'_>) -> Flow {
         let mut shown = 0;
         loop {
             if run.max_rows > 0 && shown == run.max_rows {
@@ -175,7 +199,6 @@ impl Session {
                 self.flush().await?;
             }
         }
-        debug_assert!(shown == 0 || !columns.is_empty());
         if let Some(portal) = run.portal.and_then(|name| self.names.portal_mut(name)) {
             portal.completed = true;
         }
@@ -191,139 +214,35 @@ impl Session {
         Ok(())
     }
 
-    async fn next_row(
-        &mut self,
-        cursor: &mut Cursor,
-        run: &Run<'_>,
-    ) -> Result<Option<Vec<crate::sql::value::Datum>>, Stop> {
-        let statement_time = self.shared.store.now().nanoseconds();
-        let (row, pause) = {
-            let Self { txn, settings, sequences, shared, .. } = self;
-            let Some(txn) = txn else { return Ok(None) };
-            let mut env = Env {
-                schema: Schema { catalog: &shared.catalog, changes: &txn.changes },
-                parameters: run.values,
-                subqueries: Vec::new(),
-                settings,
-                sequences,
-                transaction_time: txn.began,
-                statement_time,
-                logical: txn.kv.snapshot().write,
-                read_only: txn.read_only,
-                pause: std::time::Duration::ZERO,
-            };
-            (cursor.next(&mut env), env.pause)
+    /// The next row; one that asks for it is shown after a while only.
+    async fn next_row(&mut self, cursor: &mut Cursor, run: &Run<'_>) -> Result<Option<Vec<Datum>>, Stop> {
+        let Some((_, mut env)) = self.tools(run.values) else {
+            return Ok(None);
         };
-        let row = row.transpose()?;
+        let row = cursor.next(&mut env).transpose()?;
+        let pause = env.pause;
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
         Ok(row)
     }
-
-    async fn change_schema(&mut self, statement: &sqlparser::ast::Statement) -> Flow {
-        if self.state == State::Open && self.settings.is_on("autocommit_before_ddl") {
-            self.commit_before_ddl().await?;
-        }
-        let change = schema::plan(statement, self.schema())?;
-        self.check_schema_change(&change)?;
-        let SchemaChange { tag, changes, truncated, .. } = change;
-        if let Some(table) = truncated {
-            self.truncate(&table).await?;
-        }
-        let drops = changes.iter().any(|change| matches!(change, Change::DropTable(_)));
-        if let Some(txn) = &mut self.txn {
-            txn.kv.touch();
-            txn.changes.extend(changes);
-        }
-        debug_assert!(!drops || tag == "DROP TABLE");
-        self.output.complete(tag);
-        Ok(())
-    }
-
-    /// The open transaction is committed, and the schema statement gets one of its own.
-    async fn commit_before_ddl(&mut self) -> Flow {
-        let message =
-            "auto-committing transaction before processing DDL due to autocommit_before_ddl setting";
-        self.output.notice("NOTICE", &SqlError::new("00000", message), self.version());
-        let version = self.version();
-        if let Some(txn) = &mut self.txn {
-            txn.kv.commit().map_err(|conflict| SqlError::conflict(conflict, version))?;
-            self.shared.catalog.apply(std::mem::take(&mut txn.changes));
-        }
-        self.apply(crate::transaction::Event::Committed);
-        self.begin_implicit(self.commands.next_position());
-        Ok(())
-    }
-
-    fn check_schema_change(&self, change: &SchemaChange) -> Result<(), SqlError> {
-        if self.txn.as_ref().is_some_and(|txn| txn.read_only) {
-            return Err(SqlError::read_only(change.tag));
-        }
-        if change.tag == "CREATE TABLE" && self.settings.get("database")? != "defaultdb" {
-            return Err(SqlError::new("42602", "no database specified"));
-        }
-        if change.temporary && !self.settings.is_on("experimental_enable_temp_tables") {
-            return Err(SqlError::new("0A000", "temporary tables are only supported experimentally")
-                .with_hint(
-                    "See: https://go.crdb.dev/issue/46260\n--\nYou can enable temporary tables by running \
-                 `SET experimental_enable_temp_tables = 'on'`.",
-                ));
-        }
-        if change.alters && self.txn.as_ref().is_some_and(|txn| txn.kv.has_written()) {
-            let message =
-                "schema change statement cannot follow a statement that has written in the same transaction";
-            return Err(SqlError::unimplemented(message, Some(26508)));
-        }
-        Ok(())
-    }
-
-    async fn truncate(&mut self, table: &Arc<Table>) -> Flow {
-        let sql = format!("DELETE FROM \"{}\"", table.name);
-        let parsed = crate::sql::parser::parse(&sql, self.version())?;
-        if let Some(Statement::Data(data)) = parsed.first().map(|parsed| &parsed.statement) {
-            let run = Run {
-                parsed: &parsed[0],
-                values: &[],
-                formats: &[],
-                portal: None,
-                max_rows: 0,
-                prepared: None,
-                position: self.commands.next_position(),
-                received: Instant::now(),
-            };
-            let plan = self.plan(data, &run)?;
-            self.open(&plan, &run).await?;
-        }
-        Ok(())
-    }
-}
-
-/// A value that stands in two rows of a column.
-pub(super) async fn find_duplicate(shared: &Shared, table: &str, column: &str) -> Option<String> {
-    let schema = Schema { catalog: &shared.catalog, changes: &[] };
-    let table = schema.find_table(table)?;
-    let slot = table.column(column)?.slot;
-    let mut reader = shared.store.begin(Priority::Normal);
-    let rows = reader.scan(&Span::table(table.id), Strength::Shared).await.ok()?;
-    let mut values: Vec<_> =
-        rows.iter().filter_map(|(_, row)| row.get(slot)).filter(|value| !value.is_null()).collect();
-    values.sort();
-    values.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_string())
 }
 
 /// Work that a timeout or another session may cut short.
-async fn limited(deadline: Option<Instant>, handle: &Handle, work: impl Future<Output = Flow>) -> Flow {
+async fn limited(deadline: Option<Deadline>, handle: &Handle, work: impl Future<Output = Flow>) -> Flow {
     let timeout = async {
         match deadline {
-            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            Some((at, error)) => {
+                tokio::time::sleep_until(at.into()).await;
+                error()
+            }
             None => std::future::pending().await,
         }
     };
     tokio::select! {
         biased;
         result = work => result,
-        () = timeout => Err(SqlError::statement_timeout().into()),
+        error = timeout => Err(error.into()),
         () = handle.cancelled() => Err(SqlError::cancelled().into()),
         () = handle.killed() => Err(Stop::Io(std::io::ErrorKind::ConnectionAborted.into())),
     }

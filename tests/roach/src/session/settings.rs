@@ -34,7 +34,7 @@ const fn variable(name: &'static str, kind: Kind, default: &'static str, since: 
     Variable { name, kind, default, since }
 }
 
-static VARIABLES: [Variable; 38] = [
+static VARIABLES: [Variable; 39] = [
     variable("application_name", Kind::Text, "", Version::V20_2),
     variable("autocommit_before_ddl", Kind::Bool, "on", Version::V25_2),
     variable("avoid_buffering", Kind::Bool, "off", Version::V23_1),
@@ -47,6 +47,7 @@ static VARIABLES: [Variable; 38] = [
     variable("default_transaction_isolation", Kind::Fixed, "serializable", Version::V20_2),
     variable("default_transaction_priority", Kind::Text, "normal", Version::V20_2),
     variable("default_transaction_read_only", Kind::Bool, "off", Version::V20_2),
+    variable("enable_implicit_transaction_for_batch_statements", Kind::Bool, "on", Version::V23_1),
     variable("experimental_enable_temp_tables", Kind::Bool, "off", Version::V20_2),
     variable("extra_float_digits", Kind::Integer, "0", Version::V20_2),
     variable("force_savepoint_restart", Kind::Bool, "off", Version::V20_2),

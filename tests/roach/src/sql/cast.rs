@@ -25,7 +25,6 @@ impl Datum {
             (Self::Null, _) => Self::Null,
             (Self::Text(text), ty) => parse(&text, ty)?,
             // A cast rounds, and is only used for numbers that fit.
-            #[allow(clippy::cast_possible_truncation)]
             (Self::Decimal(number), Type::Int) => Self::Int(number.round() as i64),
             (value @ Self::Int(_), Type::Decimal) => value.as_f64().map_or(Self::Null, Self::Decimal),
             (Self::Bool(value), Type::Int) => Self::Int(i64::from(value)),

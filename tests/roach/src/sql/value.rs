@@ -117,7 +117,6 @@ impl Datum {
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             // The tests stay far below 2^53.
-            #[allow(clippy::cast_precision_loss)]
             Self::Int(number) => Some(*number as f64),
             Self::Decimal(number) => Some(*number),
             _ => None,
