@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use golden::Backend;
 
-use crate::known;
 use crate::reader::{Reader, Role, Shown, Told};
 use crate::sql::Tag;
 use crate::story::{Attempt, Closing, Kind, Opening, Step, sqlstate};
@@ -33,13 +32,15 @@ struct Ledger<'a> {
     committed: HashMap<(Tag, u32), u32>,
     /// The COMMITs that led to a commit.
     commits: HashSet<Tag>,
+    /// Those among them that ended a transaction block.
+    blocks: HashSet<Tag>,
     /// The connection of the last attempt, and where in its story that attempt ended.
     last: (u32, usize),
 }
 
 impl<'a> Ledger<'a> {
     fn new(reader: &'a Reader) -> Self {
-        Self { reader, committed: HashMap::new(), commits: HashSet::new(), last: (0, 0) }
+        Self { reader, committed: HashMap::new(), commits: HashSet::new(), blocks: HashSet::new(), last: (0, 0) }
     }
 
     /// A committed attempt ran the client's statements, all of them, in order, and gave what the client was shown.
@@ -57,9 +58,9 @@ impl<'a> Ledger<'a> {
         let from = if self.last.0 == attempt.connection { self.last.1 } else { 0 };
         let starts = (from..story.len()).filter(|at| story[*at].id == first.id);
         let commits = attempt.steps.iter().filter(|step| ends_with_commit(step));
-        self.commits.extend(commits.map(|step| step.id.tag));
-        if known::AUTOCOMMIT_BATCHES && attempt.opening == Opening::Implicit {
-            return Ok(());
+        self.commits.extend(commits.clone().map(|step| step.id.tag));
+        if attempt.opening == Opening::Explicit {
+            self.blocks.extend(commits.map(|step| step.id.tag));
         }
         let mut found = Err(format!("I4: the database ran {}, which nobody sent or which comes too late", first.id));
         for start in starts {
@@ -113,6 +114,7 @@ impl<'a> Ledger<'a> {
         match next {
             Some(shown) if shown.role == Role::Commit => {
                 self.commits.insert(shown.id.tag);
+                self.blocks.insert(shown.id.tag);
                 Ok(())
             }
             _ => Err("I4: a transaction was committed without a COMMIT of the client".into()),
@@ -125,7 +127,7 @@ impl<'a> Ledger<'a> {
             self.acknowledgement(shown)?;
         }
         for (cycle, number) in self.reader.cycles.iter().zip(0..) {
-            let failed = !known::AUTOCOMMIT_BATCHES && cycle.error.as_ref().is_some_and(|fields| fields.get('C') != Some("40003"));
+            let failed = cycle.error.as_ref().is_some_and(|fields| fields.get('C') != Some("40003"));
             let runs = self.reader.shown.iter().filter(|shown| shown.cycle == number && shown.role == Role::Other);
             if let Some(shown) = runs.last().filter(|_| failed && cycle.status == Some('I')) {
                 if self.committed.contains_key(&(shown.id.tag, shown.id.part)) && !self.batch_commits(shown) {
@@ -161,6 +163,7 @@ impl<'a> Ledger<'a> {
                 Err(format!("I3: {id} was told {error}, but it was committed"))
             }
             (Role::Commit, _) if shown.told == Told::Waiting && rolled_back => {
+                let committed = self.blocks.contains(&id.tag);
                 if committed { Err(format!("I3: {id} was told 08006, but it was committed")) } else { Ok(()) }
             }
             (Role::Other, Some(Backend::CommandComplete(_))) => self.autocommit_is_there(shown),
@@ -202,7 +205,7 @@ impl<'a> Ledger<'a> {
             let done = shown.told == Told::Complete && shown.error.is_none() && shown.role == Role::Other;
             if done && shown.id.kind == Kind::Run && shown.id.part == 0 && shown.id.tag.number % 7 == 3 {
                 let notice = format!("about {}", shown.id.tag);
-                if !known::NOTICES && !self.reader.notices.contains_key(&notice) {
+                if !self.reader.notices.contains_key(&notice) {
                     return Err(format!("the notice of {} is lost", shown.id));
                 }
             }

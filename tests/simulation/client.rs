@@ -7,7 +7,6 @@ use golden::Frontend;
 use golden::notation::Target;
 use reprise::replay::Dialect;
 
-use crate::known;
 use crate::plan::Plan;
 use crate::reader::{Expected, Reader, Role};
 use crate::scenario::Scenario;
@@ -140,9 +139,8 @@ impl Client {
     }
 
     fn query(&mut self, out: &mut Vec<Frontend>) {
-        self.plan.begin_cycle();
         let mut statements = vec![self.plan.next()];
-        while statements.len() < 4 && !self.plan.ends_cycle() && self.chance(self.plan.habits.several) && !self.plan.is_done() {
+        while statements.len() < 4 && self.chance(self.plan.habits.several) && !self.plan.is_done() {
             statements.push(self.plan.next());
         }
         if statements.len() > 1 {
@@ -179,15 +177,14 @@ impl Client {
         } else {
             let statements = self.rng.u32(1..=2) + u32::from(self.chance(100));
             if !self.in_batch {
-                self.plan.begin_cycle();
-            }
+                    }
             for _ in 0..statements {
-                if !self.plan.is_done() && !self.plan.ends_cycle() {
+                if !self.plan.is_done() {
                     self.statement(out);
                 }
             }
         }
-        if !self.plan.is_done() && !self.plan.ends_cycle() && self.chance(self.plan.habits.flush) {
+        if !self.plan.is_done() && self.chance(self.plan.habits.flush) {
             out.push(Frontend::Flush);
             self.in_batch = true;
         } else {
@@ -229,7 +226,7 @@ impl Client {
     fn named_statement(&mut self, template: String, out: &mut Vec<Frontend>) -> String {
         if let Some((name, _)) = self.named.iter().find(|(_, named)| named.template == template) {
             let name = name.clone();
-            if known::STATEMENTS_FROM_BEFORE || !self.chance(150) {
+            if !self.chance(150) {
                 return name;
             }
             self.named.remove(&name);
@@ -253,7 +250,7 @@ impl Client {
             Some((template, values)) if self.chance(300) => (self.named_statement(template, out), values),
             Some((template, values)) if self.chance(500) => {
                 let ready = self.unnamed.as_ref().is_some_and(|(unnamed, _)| *unnamed == template);
-                if !ready || known::STATEMENTS_FROM_BEFORE || self.chance(400) {
+                if !ready || self.chance(400) {
                     let tag = self.parse("", &template, out);
                     self.unnamed = Some((template, tag));
                 }

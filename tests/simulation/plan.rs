@@ -3,7 +3,6 @@
 use fastrand::Rng;
 use reprise::replay::Dialect;
 
-use crate::known;
 use crate::scenario::{Habits, Scenario};
 use crate::sql::Statement;
 
@@ -22,10 +21,6 @@ pub(crate) struct Plan {
     /// The client runs the retry protocol itself in this transaction, and how it goes on.
     own_retry: OwnRetry,
     conflicted: bool,
-    /// Statements of the cycle so far.
-    in_cycle: u32,
-    began_in_cycle: bool,
-    ended_in_cycle: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +46,6 @@ impl Plan {
             savepoints: Vec::new(),
             own_retry: OwnRetry::No,
             conflicted: false,
-            in_cycle: 0,
-            began_in_cycle: false,
-            ended_in_cycle: false,
         }
     }
 
@@ -84,33 +76,18 @@ impl Plan {
         self.conflicted = sqlstates.iter().any(|sqlstate| sqlstate == "40001");
     }
 
-    /// A Query, or a batch, begins.
-    pub(crate) const fn begin_cycle(&mut self) {
-        (self.in_cycle, self.began_in_cycle, self.ended_in_cycle) = (0, false, false);
-    }
-
-    /// Whether nothing more may follow in this cycle.
-    pub(crate) const fn ends_cycle(&self) -> bool {
-        known::BEHIND_THE_END && self.ended_in_cycle
-    }
-
     /// The next statement.
     pub(crate) fn next(&mut self) -> Statement {
-        let statement = match self.status {
+        match self.status {
             'I' => self.outside(),
             'T' => self.inside(),
             _ => self.after_error(),
-        };
-        self.in_cycle += 1;
-        self.began_in_cycle |= statement == Statement::Begin;
-        self.ended_in_cycle |= matches!(statement, Statement::Commit | Statement::Rollback);
-        statement
+        }
     }
 
     fn outside(&mut self) -> Statement {
         self.left = self.left.saturating_sub(1);
         match self.rng.u32(0..100) {
-            0..=59 if known::BEFORE_BEGIN && self.in_cycle > 0 => self.data(),
             0..=59 => {
                 self.status = 'T';
                 self.left_inside = self.rng.u32(0..=5);
@@ -146,8 +123,7 @@ impl Plan {
         }
         self.left_inside -= 1;
         let savepoint = self.habits.savepoint;
-        let early = known::SAVEPOINT_WITH_BEGIN && self.began_in_cycle;
-        if !early && self.chance(savepoint) { self.savepoint() } else { self.data() }
+        if self.chance(savepoint) { self.savepoint() } else { self.data() }
     }
 
     fn end(&mut self, statement: Statement) -> Statement {

@@ -54,6 +54,8 @@ pub(crate) struct Scenario {
     pub(crate) habits: Habits,
     /// Whether journals beyond what is always granted are refused.
     pub(crate) grants_journals: bool,
+    /// One client has the database for itself and meets nothing but conflicts, under a policy with hardly a limit.
+    pub(crate) alone: bool,
 }
 
 /// What clients do, in thousandths.
@@ -99,15 +101,10 @@ impl Scenario {
             transactions: rng.u32(2..=6),
             habits: habits(&mut rng, alone),
             grants_journals: alone || rng.u32(0..10) > 0,
+            alone,
         };
         crate::known::mask(&mut scenario);
         scenario
-    }
-
-    /// Whether a client has the database for itself and meets nothing but conflicts.
-    pub(crate) fn is_alone(&self) -> bool {
-        let Rates { error, ambiguous, loss, shutdown, hang_up, cancel, .. } = self.rates;
-        self.clients == 1 && [error, ambiguous, loss, shutdown, hang_up, cancel].iter().all(|rate| *rate == 0)
     }
 
     /// The same without any conflict.

@@ -501,7 +501,7 @@ impl Server {
             reply.frames.push(Backend::PortalSuspended);
         }
         if reply.failed() && max_rows > 0 {
-            reply.frames.drain(max_rows..max_rows.max(rows));
+            reply.frames.drain(max_rows.min(rows)..rows);
         }
         let (part, tagged) = (portal.part, portal.tagged.clone());
         portal.part += 1;

@@ -402,7 +402,7 @@ impl Transaction {
             Backend::DataRow(values.iter().map(|value| Some(value.to_string().into_bytes())).collect())
         };
         let tag = |tag: &str| vec![Backend::CommandComplete(tag.to_owned())];
-        let mut change = |work: &mut Work, key: i64, value: Option<i64>, done: &str| match work
+        let change = |work: &mut Work, key: i64, value: Option<i64>, done: &str| match work
             .write(store, key, value)
         {
             Ok(()) => tag(done),
