@@ -223,12 +223,10 @@ where
         }
     }
 
-    /// Whether the client is read. While its requests must wait it is not; but in a pause a little more is read, for that
-    /// is how it is noticed that the client went away.
+    /// Whether the client is read. While its requests must wait only a little more is read, for that is how it is noticed
+    /// that the client went away.
     fn listens_to_client(&self) -> bool {
-        let waiting = self.client.received().len();
-        let pauses = self.engine.deadline().is_some();
-        self.engine.takes_requests() || waiting == 0 || (pauses && waiting < WAITING_BYTES)
+        self.engine.takes_requests() || self.client.received().len() < WAITING_BYTES
     }
 
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {

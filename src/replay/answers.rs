@@ -164,8 +164,11 @@ impl Engine {
             }
             return;
         };
-        if self.released_answer(front, frame_tag, scan, out) {
+        if self.released_answer(now, front, frame_tag, scan, out) {
             return;
+        }
+        if frame_tag == tag::COMMAND_COMPLETE && front.commits {
+            self.unit.note_tag(backend::command_tag(scan.body()));
         }
         if frame_tag == tag::ERROR_RESPONSE {
             return self.relay_failure(now, front, scan, out);
@@ -181,6 +184,10 @@ impl Engine {
                 scan.skip(out);
                 self.end_failed_commit(front.owner, out);
             }
+            let ended = frame_tag == tag::READY_FOR_QUERY && self.status == Status::Idle;
+            if ended && !self.outstanding.is_empty() && matches!(self.state, State::Passthrough(_)) {
+                self.begin_behind(now, false, out);
+            }
         }
     }
 
@@ -190,7 +197,7 @@ impl Engine {
         let fields = ErrorFields::new(scan.body());
         let farewell = self.note_farewell(fields);
         match front.owner {
-            _ if front.releases && !self.commit_error(fields, out) => scan.skip(out),
+            _ if front.releases && !self.commit_error(fields) => scan.skip(out),
             Owner::Control(Control::Release | Control::Commit) => self.unit.release = Release::Failed,
             Owner::Control(Control::Begin) => self.unit.begin = Begin::Sent,
             Owner::Control(_) if !farewell => scan.skip(out),
@@ -233,6 +240,9 @@ impl Engine {
             return self.in_doubt(now, out);
         } else if front.fit(frame_tag) == Fit::Ends {
             self.outstanding.pop();
+            if frame_tag == tag::READY_FOR_QUERY {
+                self.unit.conflict_status.get_or_insert(self.status);
+            }
         }
         self.reading.forwarding = false;
         scan.skip(out);
@@ -296,7 +306,7 @@ impl Engine {
         scan.leave_out();
         scan.skip(out);
         match (control, frame_tag) {
-            (Control::Release, tag::COMMAND_COMPLETE) => self.unit.release = Release::Done,
+            (Control::Release, tag::COMMAND_COMPLETE) => self.note_released(scan.body()),
             (Control::Begin, tag::COMMAND_COMPLETE) => self.unit.begin = Begin::Sent,
             _ => {}
         }

@@ -116,6 +116,8 @@ pub(super) struct Setting {
 pub(super) struct Reading {
     /// Frames of it so far, in this attempt.
     pub(super) frames: u64,
+    /// Whether there was an error in it, in this attempt.
+    pub(super) failed: bool,
     /// Rows of it so far, in this attempt.
     pub(super) rows: u64,
     /// The digest of these frames.
@@ -131,6 +133,7 @@ impl Reading {
     pub(super) const fn begin(&mut self) {
         self.frames = 0;
         self.rows = 0;
+        self.failed = false;
         self.digest.reset();
     }
 }
@@ -213,8 +216,8 @@ impl Engine {
     /// The server is gone. Tells the client what that means for what it waits for, unless the server has said so itself.
     pub fn backend_closed(&mut self, now: Duration, out: &mut impl Output) {
         self.release_held(out);
-        let committing = self.unit.explicit && self.outstanding.may_commit();
-        if self.unit.release == Release::Done {
+        let committing = self.unit.statements > 0 && self.outstanding.may_commit();
+        if matches!(self.unit.release, Release::Done | Release::Disputed) {
             self.acknowledge_commit(out);
         }
         let committed = self.unit.outcome == Some(Outcome::Committed);
@@ -230,7 +233,7 @@ impl Engine {
             out.frontend(&explain::fatal(
                 SqlState::CONNECTION_FAILURE,
                 "the connection to the database was lost",
-                "Connect again. An open transaction is rolled back; a statement at work outside of one may have taken effect.",
+                "Connect again. A transaction that was open is rolled back.",
             ));
         }
         let outcome = match () {
@@ -270,13 +273,17 @@ impl Engine {
         self.state = State::Idle;
     }
 
-    /// A transaction has ended, and another one has begun in the same batch.
-    pub(super) fn begin_behind(&mut self, now: Duration, out: &mut impl Output) {
+    /// A transaction has ended, and what was sent behind it is one of its own: in a transaction block that is `open`, or not.
+    pub(super) fn begin_behind(&mut self, now: Duration, open: bool, out: &mut impl Output) {
+        let reason = match self.state {
+            State::Passthrough(reason @ Reason::ChainedTransaction) => reason,
+            _ => Reason::PipelinedPastEnd,
+        };
         self.end_unit(now, out);
         self.begin_unit(now);
-        self.unit.explicit = true;
+        self.unit.explicit = open;
         self.unit.statements = 1;
-        self.pass_through(Reason::PipelinedPastEnd, out);
+        self.pass_through(reason, out);
     }
 
     /// The transaction cannot be replayed from here on.

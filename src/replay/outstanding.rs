@@ -206,6 +206,11 @@ impl Outstanding {
         self.requests.remove(sync)
     }
 
+    /// Whether the server passes over everything up to a Sync that is not sent yet.
+    pub(super) const fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
     /// Whether the server takes COPY data.
     pub(super) const fn is_copying(&self) -> bool {
         self.copying

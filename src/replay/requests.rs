@@ -10,6 +10,7 @@ use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::state::State;
 use super::statement::{Class, Classes};
+use super::unit::Savepoint;
 use crate::wire::frontend::{self, Bind, Parse, tag};
 use crate::wire::{BadLength, HEADER_BYTES, Header};
 
@@ -48,8 +49,11 @@ impl Engine {
                 break;
             }
             let frame = &bytes[at..at + header.frame_bytes];
-            let last = at + header.frame_bytes == bytes.len();
-            match self.request(now, header.tag, frame, last, out) {
+            let next = bytes.get(at + header.frame_bytes).copied();
+            if next.is_none() && self.commits_in_batch(header.tag, frame) {
+                break;
+            }
+            match self.request(now, header.tag, frame, next, out) {
                 Step::Forward => {}
                 Step::After(added) => {
                     out.backend(&bytes[run..at]);
@@ -107,9 +111,27 @@ impl Engine {
         self.outstanding.push(tag, Owner::Unjournalled);
     }
 
-    /// One frame of the client; `last` if it is the last one read.
-    fn request(&mut self, now: Duration, tag: u8, frame: &[u8], last: bool, out: &mut impl Output) -> Step {
+    /// Whether an Execute runs a COMMIT: what is sent before it depends on what follows it, and without a Sync or a Flush behind it
+    /// there is no answer to wait for.
+    fn commits_in_batch(&self, tag: u8, frame: &[u8]) -> bool {
+        let portal = || frontend::execute(&frame[HEADER_BYTES..]);
+        tag == tag::EXECUTE
+            && matches!(self.unit.savepoint, Savepoint::Before(_))
+            && portal().is_some_and(|portal| self.prepared.execute(portal).is(Class::Commit))
+    }
+
+    /// One frame of the client; `next` is the type of the one behind it, if that was read too.
+    fn request(
+        &mut self,
+        now: Duration,
+        tag: u8,
+        frame: &[u8],
+        next: Option<u8>,
+        out: &mut impl Output,
+    ) -> Step {
         if tag == tag::TERMINATE {
+            // The server closes the connection without a word, and so does the proxy.
+            self.farewell = true;
             return Step::Forward;
         }
         if self.discarding {
@@ -131,7 +153,7 @@ impl Engine {
         let opened = self.second_cycle_begins();
         let classes = self.classes(tag, &frame[HEADER_BYTES..]);
         self.unit.count(tag, classes);
-        if self.can_defer(tag, classes, frame, last) {
+        if self.can_defer(tag, classes, frame, next.is_none()) {
             return self.defer_begin(frame, out);
         }
         let begin = match self.unit.begin {
@@ -143,7 +165,7 @@ impl Engine {
             Begin::Deferred => self.deferred_begin(),
             Begin::Sent | Begin::Unconfirmed => Vec::new(),
         };
-        let step = self.opened_request(tag, classes, frame, opened, out);
+        let step = self.opened_request(tag, classes, frame, opened, next, out);
         step.behind(begin)
     }
 
@@ -154,6 +176,7 @@ impl Engine {
         classes: Classes,
         frame: &[u8],
         opened: bool,
+        next: Option<u8>,
         out: &mut impl Output,
     ) -> Step {
         if !matches!(self.state, State::Passthrough(_))
@@ -162,12 +185,13 @@ impl Engine {
             self.pass_through(reason, out);
         }
         if let State::Passthrough(_) = self.state {
-            if self.outstanding.push(tag, Owner::Unjournalled) && classes.may_end() {
+            let commits = classes.may_end() || (runs(tag) && !self.unit.explicit);
+            if self.outstanding.push(tag, Owner::Unjournalled) && commits {
                 self.outstanding.mark_commit();
             }
             return Step::Forward;
         }
-        self.journalled_request(tag, classes, frame, opened)
+        self.journalled_request(tag, classes, frame, opened, next)
     }
 
     /// Whether this is the first request after a BEGIN that stood alone in the first cycle.
@@ -194,7 +218,14 @@ impl Engine {
     }
 
     /// Keeps a request and passes it on, with what the dialect adds.
-    fn journalled_request(&mut self, tag: u8, classes: Classes, frame: &[u8], opened: bool) -> Step {
+    fn journalled_request(
+        &mut self,
+        tag: u8,
+        classes: Classes,
+        frame: &[u8],
+        opened: bool,
+        next: Option<u8>,
+    ) -> Step {
         if is_copy(tag) {
             self.outstanding.push(tag, Owner::Unjournalled);
             self.journal.push_copy_data(frame);
@@ -205,7 +236,7 @@ impl Engine {
         let number = self.journal.push(tag, effect, frame);
         let step = match added {
             Some(savepoint) => Step::After(savepoint),
-            None if effect == Effect::Commits => self.commit_request(tag),
+            None if effect == Effect::Commits => self.commit_request(tag, next),
             None => Step::Forward,
         };
         if self.outstanding.push(tag, Owner::Journalled(number)) {

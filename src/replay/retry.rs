@@ -59,6 +59,7 @@ impl Engine {
         self.note_conflict(now, sqlstate, phase, out);
         self.replay_ended(now, out);
         self.keep_original(scan.body());
+        (self.unit.conflict_at, self.unit.conflict_status) = (number, None);
         let refusal = self.refusal(number);
         match refusal {
             Some(reason) if replaying => {
@@ -165,7 +166,9 @@ impl Engine {
             {
                 self.end_unit(now, out);
             }
-            State::Committing if ready && self.unit.outcome.is_some() => self.begin_behind(now, out),
+            State::Committing | State::Passthrough(_) if ready && self.unit.ended => {
+                self.begin_behind(now, true, out)
+            }
             State::Committing if ready => self.state = State::Open,
             State::Open | State::Committing | State::Passthrough(_) => {}
             State::Draining => self.back_off(now, out),
@@ -257,7 +260,8 @@ impl Engine {
     fn go_on(&mut self, now: Duration, ready: bool, out: &mut impl Output) {
         let State::Replaying { sent, since } = self.state else { return };
         if sent < self.journal.len() {
-            if self.unit.cancelled {
+            let runs = self.journal.entries_from(sent).iter().any(Entry::is_statement);
+            if self.unit.cancelled && runs {
                 return self.give_up(now, Reason::Cancelled, out);
             }
             if ready && self.unit.explicit && self.status == Status::Idle {
@@ -322,7 +326,10 @@ impl Engine {
             self.outstanding.push(tag::CLOSE, Owner::Control(Control::CloseStatement));
         }
         let step = match entry.effect {
-            Effect::Commits => self.commit_request(entry.tag),
+            Effect::Commits => {
+                let next = self.journal.entry(number + 1).map(|next| next.tag);
+                self.commit_request(entry.tag, next)
+            }
             _ => Step::Forward,
         };
         let releases = entry.tag == tag::QUERY && matches!(step, Step::Instead(_));
