@@ -8,8 +8,14 @@ use crate::scenario::Scenario;
 use crate::world::{Failure, World};
 
 /// Reasons for which a conflict may reach even a client that is alone.
-const EXCUSES: [&str; 6] =
-    ["session_state", "pipelined_past_end", "committed_inside", "partly_delivered", "own_retry_protocol", "statement_from_before"];
+const EXCUSES: [&str; 6] = [
+    "session_state",
+    "pipelined_past_end",
+    "committed_inside",
+    "partly_delivered",
+    "own_retry_protocol",
+    "statement_from_before",
+];
 
 /// Runs the client's script twice more: without conflicts, and without the engine.
 pub(crate) fn check(world: &World, seed: u64) -> Result<(), Failure> {
@@ -33,7 +39,8 @@ pub(crate) fn check(world: &World, seed: u64) -> Result<(), Failure> {
 fn surfaced(reader: &Reader) -> Result<Option<String>, Failure> {
     let errors = reader.shown.iter().filter_map(|shown| shown.error.as_ref());
     let at_sync = reader.cycles.iter().filter_map(|cycle| cycle.error.as_ref());
-    let mut conflicts = errors.chain(at_sync).filter(|fields| matches!(fields.get('C'), Some("40001" | "40P01")));
+    let mut conflicts =
+        errors.chain(at_sync).filter(|fields| matches!(fields.get('C'), Some("40001" | "40P01")));
     let Some(fields) = conflicts.next() else { return Ok(None) };
     let detail = fields.get('D').unwrap_or_default();
     let reason = detail.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(reason, _)| reason);
@@ -61,5 +68,9 @@ fn same_story(reader: &Reader, expected: &Reader) -> Result<(), String> {
         return Err("the story ends otherwise than without a conflict".into());
     }
     let status = |reader: &Reader| reader.cycles.iter().map(|cycle| cycle.status).collect::<Vec<_>>();
-    if status(reader) == status(expected) { Ok(()) } else { Err("another status than without a conflict".into()) }
+    if status(reader) == status(expected) {
+        Ok(())
+    } else {
+        Err("another status than without a conflict".into())
+    }
 }

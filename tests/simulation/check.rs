@@ -40,7 +40,13 @@ struct Ledger<'a> {
 
 impl<'a> Ledger<'a> {
     fn new(reader: &'a Reader) -> Self {
-        Self { reader, committed: HashMap::new(), commits: HashSet::new(), blocks: HashSet::new(), last: (0, 0) }
+        Self {
+            reader,
+            committed: HashMap::new(),
+            commits: HashSet::new(),
+            blocks: HashSet::new(),
+            last: (0, 0),
+        }
     }
 
     /// A committed attempt ran the client's statements, all of them, in order, and gave what the client was shown.
@@ -62,7 +68,8 @@ impl<'a> Ledger<'a> {
         if attempt.opening == Opening::Explicit {
             self.blocks.extend(commits.map(|step| step.id.tag));
         }
-        let mut found = Err(format!("I4: the database ran {}, which nobody sent or which comes too late", first.id));
+        let mut found =
+            Err(format!("I4: the database ran {}, which nobody sent or which comes too late", first.id));
         for start in starts {
             let end = attempt.steps.iter().try_fold(start, |at, step| pass(&story, at, step, attempt));
             found = end.and_then(|end| self.beginning(attempt, &story[start..end]).map(|()| (start, end)));
@@ -128,7 +135,8 @@ impl<'a> Ledger<'a> {
         }
         for (cycle, number) in self.reader.cycles.iter().zip(0..) {
             let failed = cycle.error.as_ref().is_some_and(|fields| fields.get('C') != Some("40003"));
-            let runs = self.reader.shown.iter().filter(|shown| shown.cycle == number && shown.role == Role::Other);
+            let runs =
+                self.reader.shown.iter().filter(|shown| shown.cycle == number && shown.role == Role::Other);
             if let Some(shown) = runs.last().filter(|_| failed && cycle.status == Some('I')) {
                 if self.committed.contains_key(&(shown.id.tag, shown.id.part)) && !self.batch_commits(shown) {
                     return Err(format!("I3: {} was committed, but its Sync failed", shown.id));
@@ -159,7 +167,9 @@ impl<'a> Ledger<'a> {
             (Role::Commit, Some(Backend::CommandComplete(tag))) if tag == "ROLLBACK" && committed => {
                 Err(format!("I3: {id} was told ROLLBACK, but it was committed"))
             }
-            (Role::Commit, Some(error)) if committed && sqlstate(error).is_some_and(|code| code != "40003") => {
+            (Role::Commit, Some(error))
+                if committed && sqlstate(error).is_some_and(|code| code != "40003") =>
+            {
                 Err(format!("I3: {id} was told {error}, but it was committed"))
             }
             (Role::Commit, _) if shown.told == Told::Waiting && rolled_back => {
@@ -183,9 +193,9 @@ impl<'a> Ledger<'a> {
         let cycle = &self.reader.cycles[shown.cycle];
         let alone = cycle.status == Some('I') && cycle.error.is_none();
         let others = self.reader.shown.iter().filter(|other| other.cycle == shown.cycle);
-        let plain = others.clone().all(|other| {
-            other.error.is_none() && matches!(other.role, Role::Other | Role::Prepares)
-        });
+        let plain = others
+            .clone()
+            .all(|other| other.error.is_none() && matches!(other.role, Role::Other | Role::Prepares));
         let opened = shown.cycle > 0 && !matches!(self.status_before(shown), Some('I'));
         if alone && plain && !opened && !self.committed.contains_key(&(shown.id.tag, shown.id.part)) {
             return Err(format!("I3: {} succeeded, but it was not committed", shown.id));

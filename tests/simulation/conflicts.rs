@@ -67,8 +67,9 @@ fn is_conflict(world: &World, fields: &Fields) -> bool {
 fn explained(world: &World, fields: &Fields) -> Result<(), String> {
     let own_retry =
         world.scenario.traits.dialect == Dialect::Cockroach && world.scenario.habits.own_retry > 0;
-    let told = fields.get('D').is_some_and(|detail| detail.contains("Reprise could not hide this conflict ("))
-        && fields.get('H').is_some();
+    let told =
+        fields.get('D').is_some_and(|detail| detail.contains("Reprise could not hide this conflict ("))
+            && fields.get('H').is_some();
     if told || own_retry { Ok(()) } else { Err("I5: a conflict without DETAIL and HINT".into()) }
 }
 
@@ -111,7 +112,9 @@ fn reports(world: &World, session: &Session, client: u32) -> Result<(), String> 
     }
     let attempts: u32 = ends.clone().map(|end| end.attempts - 1).sum();
     if attempts != replays {
-        return Err(format!("{replays} further attempts were reported, {attempts} at the ends of transactions"));
+        return Err(format!(
+            "{replays} further attempts were reported, {attempts} at the ends of transactions"
+        ));
     }
     let explicit = |attempt: &&Attempt| attempt.client == client && attempt.opening == Opening::Explicit;
     let committed = world.store.committed.iter().filter(explicit).count() + unheard(world, session);
@@ -139,10 +142,18 @@ fn at_rest(session: &Session) -> Result<(), String> {
         return Ok(());
     }
     if reader.status != Some(server.status()) {
-        return Err(format!("the client was told {:?}, the server stands at {}", reader.status, server.status()));
+        return Err(format!(
+            "the client was told {:?}, the server stands at {}",
+            reader.status,
+            server.status()
+        ));
     }
     if reader.setting != server.setting() {
-        return Err(format!("the client was told the setting {}, it is {}", reader.setting, server.setting()));
+        return Err(format!(
+            "the client was told the setting {}, it is {}",
+            reader.setting,
+            server.setting()
+        ));
     }
     if reader.news != server.news {
         return Err(format!("the client got the notifications {:?} of {:?}", reader.news, server.news));

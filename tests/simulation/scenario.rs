@@ -151,9 +151,7 @@ fn rates(rng: &mut Rng) -> Rates {
 fn patient(rng: &mut Rng) -> Policy {
     let hold_bytes = *rng.choice(&[0, 100, 16 << 10]).expect("there are some");
     let begin = *rng.choice(&Begin::ALL).expect("there are some");
-    Policy {
-        hold_bytes,
-        begin, max_attempts: 1000, timeout: Duration::from_secs(3600), ..Policy::default() }
+    Policy { hold_bytes, begin, max_attempts: 1000, timeout: Duration::from_secs(3600), ..Policy::default() }
 }
 
 fn policy(rng: &mut Rng) -> Policy {

@@ -38,8 +38,7 @@ const MOVES_MAX: usize = 200_000;
 impl World {
     /// `bare` is a world without the engine.
     pub(crate) fn new(seed: u64, scenario: Scenario, bare: bool, trace: bool) -> Self {
-        let sessions =
-            (0..scenario.clients).map(|n| Session::new(n, seed, &scenario, bare, trace)).collect();
+        let sessions = (0..scenario.clients).map(|n| Session::new(n, seed, &scenario, bare, trace)).collect();
         Self {
             store: Store::new(scenario.keys),
             sessions,
