@@ -340,6 +340,7 @@ impl Engine {
             }
             Control::Restart => {
                 self.unit.savepoint = Savepoint::Unusable;
+                self.chains = false;
                 self.state = State::Draining;
             }
             _ => {}

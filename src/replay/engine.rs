@@ -100,6 +100,8 @@ pub struct Engine {
     pub(super) discarding: bool,
     /// How the replay differed, for the DETAIL of the error.
     pub(super) difference: Option<explain::Difference>,
+    /// The server knows `ROLLBACK AND CHAIN`, as far as is known.
+    pub(super) chains: bool,
     /// The server has said that it ends the session.
     pub(super) farewell: bool,
     granted_bytes: usize,
@@ -158,6 +160,7 @@ impl Engine {
             backend_rest: 0,
             discarding: false,
             difference: None,
+            chains: dialect == Dialect::Postgres,
             farewell: false,
             granted_bytes: 0,
         }

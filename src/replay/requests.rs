@@ -201,7 +201,8 @@ impl Engine {
             return false;
         }
         unit.opening = self.journal.len();
-        unit.classes.is(Class::Begin) && unit.statements == 1
+        unit.opened_plainly = unit.classes.is(Class::Begin) && unit.statements == 1;
+        unit.opened_plainly
     }
 
     /// Whether the transaction can still be replayed with this request in it; if not, why.
