@@ -52,6 +52,7 @@ impl Engine {
                 return Ok(bytes.len());
             }
             self.reading.digesting = scan.undigested <= scan.at;
+            self.reading.forwarding = scan.run <= scan.at;
             scan.at = scan.end;
         }
         scan.end = scan.at;
@@ -88,7 +89,6 @@ impl Engine {
 
     /// One frame of the server, or the beginning of a long one.
     fn answer(&mut self, now: Duration, frame_tag: u8, scan: &mut Scan<'_>, out: &mut impl Output) {
-        self.reading.forwarding = true;
         match frame_tag {
             tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE | tag::PARAMETER_STATUS => {
                 return self.asynchronous(frame_tag, scan, out);
@@ -122,7 +122,8 @@ impl Engine {
             tag::PARAMETER_STATUS => !self.state.is_retrying(),
             _ => !self.state.is_retrying() || self.is_live(),
         };
-        if shown && frame_tag == tag::NOTICE_RESPONSE && !self.held.is_empty() {
+        let whole = self.backend_rest == 0;
+        if shown && whole && frame_tag == tag::NOTICE_RESPONSE && !self.held.is_empty() {
             return self.hold_notice(scan, out);
         }
         if shown {
@@ -135,7 +136,6 @@ impl Engine {
             self.settings.retain(|known| *known.name != *name);
             self.settings.push(Setting { name: name.into(), frame: scan.bytes[scan.at..scan.end].into() });
         }
-        self.reading.forwarding = false;
         scan.skip(out);
     }
 
@@ -174,7 +174,6 @@ impl Engine {
             return self.relay_failure(now, front, scan, out);
         }
         if matches!(front.owner, Owner::Control(control) if !control.is_shown(frame_tag)) {
-            self.reading.forwarding = false;
             scan.skip(out);
         }
         if front.fit(frame_tag) == Fit::Ends {
@@ -244,7 +243,6 @@ impl Engine {
                 self.unit.conflict_status.get_or_insert(self.status);
             }
         }
-        self.reading.forwarding = false;
         scan.skip(out);
     }
 

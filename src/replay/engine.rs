@@ -92,8 +92,10 @@ pub struct Engine {
     pub(super) held: Held,
     /// Settings that the server reported while the client waits for a retry, the last value of each.
     pub(super) settings: Vec<Setting>,
-    /// Bytes of a long frame from the client that are still to come, and whether they are forwarded.
+    /// Bytes of a long frame from the client that are still to come.
     pub(super) frontend_rest: usize,
+    /// Whether they are dropped.
+    pub(super) frontend_dropping: bool,
     /// Bytes of a long frame from the server that are still to come.
     pub(super) backend_rest: usize,
     /// After a surfaced conflict in a batch: the client's messages up to its Sync are dropped, as the server would.
@@ -157,6 +159,7 @@ impl Engine {
             held: Held::default(),
             settings: Vec::new(),
             frontend_rest: 0,
+            frontend_dropping: false,
             backend_rest: 0,
             discarding: false,
             difference: None,

@@ -321,7 +321,8 @@ impl Engine {
         for number in first..end {
             self.write_request(number, bytes);
         }
-        if !self.outstanding.ends_cycle() {
+        let flushes = end > first && self.journal.entry(end - 1).is_some_and(|last| last.tag == tag::FLUSH);
+        if !self.outstanding.ends_cycle() && !flushes {
             encode::flush(bytes);
         }
         end
