@@ -340,6 +340,10 @@ impl Engine {
         if entry.tag == tag::PARSE
             && let Some(parse) = frontend::Parse::view(&frame[HEADER_BYTES..]).filter(named)
         {
+            // No rollback undoes it, and the client counts on it whatever becomes of the transaction: it is left alone.
+            if entry.delivered.complete && self.unit.names.are_kept() {
+                return;
+            }
             encode::close_statement(bytes, parse.statement);
             self.outstanding.push(tag::CLOSE, Owner::Control(Control::CloseStatement));
         }
