@@ -135,12 +135,14 @@ impl<'a> Ledger<'a> {
         }
         for (cycle, number) in self.reader.cycles.iter().zip(0..) {
             let failed = cycle.error.as_ref().is_some_and(|fields| fields.get('C') != Some("40003"));
-            let runs =
+            let mut runs =
                 self.reader.shown.iter().filter(|shown| shown.cycle == number && shown.role == Role::Other);
-            if let Some(shown) = runs.last().filter(|_| failed && cycle.status == Some('I')) {
-                if self.committed.contains_key(&(shown.id.tag, shown.id.part)) && !self.batch_commits(shown) {
-                    return Err(format!("I3: {} was committed, but its Sync failed", shown.id));
-                }
+            let last = runs.next_back().filter(|_| failed && cycle.status == Some('I'));
+            if let Some(shown) = last
+                && self.committed.contains_key(&(shown.id.tag, shown.id.part))
+                && !self.batch_commits(shown)
+            {
+                return Err(format!("I3: {} was committed, but its Sync failed", shown.id));
             }
         }
         Ok(())

@@ -176,7 +176,6 @@ impl Client {
             self.prepare_ahead(out);
         } else {
             let statements = self.rng.u32(1..=2) + u32::from(self.chance(100));
-            if !self.in_batch {}
             for _ in 0..statements {
                 if !self.plan.is_done() {
                     self.statement(out);

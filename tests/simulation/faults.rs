@@ -55,7 +55,7 @@ impl Faults {
         } else if self.strikes(self.rates.shutdown) {
             Some(Mishap::Shutdown)
         } else if self.strikes(self.rates.error) {
-            Some(Mishap::Error(*self.rng.choice(&["57014", "XX000", "53200"]).expect("there are some")))
+            Some(Mishap::Error(self.rng.choice(["57014", "XX000", "53200"]).expect("there are some")))
         } else if self.strikes(self.rates.statement_conflict) {
             Some(Mishap::Error(self.conflict()))
         } else {

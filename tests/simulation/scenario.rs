@@ -88,7 +88,7 @@ impl Scenario {
     /// must be hidden, and the client's story must be that of a run without conflicts.
     pub(crate) fn of(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let alone = seed % 3 == 0;
+        let alone = seed.is_multiple_of(3);
         let traits = traits(&mut rng);
         let rates = if alone { conflicts_only(&mut rng) } else { rates(&mut rng) };
         let policy = if alone { patient(&mut rng) } else { policy(&mut rng) };

@@ -13,7 +13,7 @@ use crate::scenario::Traits;
 use crate::sql::{self, Statement, Tag, Tagged};
 use crate::store::Store;
 use crate::story::{Attempt, Closing, Kind, Opening, Step, StepId, comparable};
-use crate::transaction::{Block, Reply, Transaction, notice};
+use crate::transaction::{Block, Reply, Rewind, Transaction, notice};
 use extended::Portal;
 
 /// The connection.
@@ -230,9 +230,9 @@ impl Server {
         if matches!(tagged.statement, Statement::Listen) && !reply.failed() {
             self.listening = true;
         }
-        if let Some(steps) = self.transaction.rewinds_to.take() {
+        if let Some(rewind) = self.transaction.rewinds.take() {
             self.log(Closing::Aborted, store);
-            self.steps.truncate(steps);
+            self.rewind(rewind);
         }
         if matches!(tagged.statement, Statement::RollbackTo(_)) && !reply.failed() {
             let level = self.transaction.savepoints_len();
@@ -240,6 +240,19 @@ impl Server {
             self.portals.retain(|_, portal| kept(portal));
         }
         reply
+    }
+
+    /// The steps from there on belong to an attempt that is over.
+    fn rewind(&mut self, rewind: Rewind) {
+        let begins = |step: &Step| step.frames.last() == Some(&Backend::CommandComplete("BEGIN".into()));
+        let steps = match rewind {
+            Rewind::ToStep(steps) => steps,
+            Rewind::ToBegin => self.steps.iter().position(begins).map_or(0, |at| at + 1),
+        };
+        self.steps.truncate(steps);
+        if rewind == Rewind::ToBegin {
+            self.portals.clear();
+        }
     }
 
     /// Sends the answer of a step and notes it; the attempt is closed if it ends with it.
@@ -384,7 +397,7 @@ const fn has_notice(tag: Tag, statement: &Statement) -> bool {
 /// What may be sent besides the client's statements.
 fn is_control(statement: &Statement) -> bool {
     match statement {
-        Statement::Begin | Statement::Rollback | Statement::Commit => true,
+        Statement::Begin | Statement::Rollback | Statement::Commit | Statement::Chain => true,
         Statement::Savepoint(name) | Statement::Release(name) => name == "cockroach_restart",
         Statement::RollbackTo(name) => name == "cockroach_restart" || name == "reprise_surfaced",
         _ => false,

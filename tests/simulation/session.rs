@@ -243,7 +243,7 @@ impl Session {
                 Ok(())
             }
             Move::Answers => self.answers(now, cut),
-            Move::ToClient => self.to_client(cut),
+            Move::ToClient => self.hear(cut),
             Move::Timer => {
                 self.wires.trace.note("wait".into());
                 self.rung = self.deadline();
@@ -294,7 +294,7 @@ impl Session {
         self.after_engine(now)
     }
 
-    fn to_client(&mut self, cut: usize) -> Result<(), String> {
+    fn hear(&mut self, cut: usize) -> Result<(), String> {
         let bytes = taken(&mut self.wires.to_client, cut);
         if self.deaf {
             return Ok(());

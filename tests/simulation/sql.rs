@@ -32,14 +32,26 @@ pub(crate) enum Statement {
     Begin,
     Commit,
     Rollback,
+    /// ROLLBACK AND CHAIN.
+    Chain,
     Savepoint(String),
     RollbackTo(String),
     Release(String),
     SelectKey(i64),
     SelectAll,
-    Add { key: i64, delta: i64 },
-    Swap { key: i64, old: i64, new: i64 },
-    Insert { key: i64, value: i64 },
+    Add {
+        key: i64,
+        delta: i64,
+    },
+    Swap {
+        key: i64,
+        old: i64,
+        new: i64,
+    },
+    Insert {
+        key: i64,
+        value: i64,
+    },
     Delete(i64),
     NextValue,
     DivideByZero,
@@ -59,7 +71,7 @@ impl Statement {
 
     /// Whether it is allowed in a failed transaction.
     pub(crate) const fn leaves_failure(&self) -> bool {
-        matches!(self, Self::Commit | Self::Rollback | Self::RollbackTo(_))
+        matches!(self, Self::Commit | Self::Rollback | Self::Chain | Self::RollbackTo(_))
     }
 }
 
@@ -70,6 +82,7 @@ impl Display for Statement {
             Self::Begin => f.write_str("BEGIN"),
             Self::Commit => f.write_str("COMMIT"),
             Self::Rollback => f.write_str("ROLLBACK"),
+            Self::Chain => f.write_str("ROLLBACK AND CHAIN"),
             Self::Savepoint(name) => write!(f, "SAVEPOINT {name}"),
             Self::RollbackTo(name) => write!(f, "ROLLBACK TO SAVEPOINT {name}"),
             Self::Release(name) => write!(f, "RELEASE SAVEPOINT {name}"),
@@ -132,6 +145,7 @@ fn statement(words: &[&str]) -> Option<Statement> {
         ["BEGIN"] => Statement::Begin,
         ["COMMIT"] => Statement::Commit,
         ["ROLLBACK"] => Statement::Rollback,
+        ["ROLLBACK", "AND", "CHAIN"] => Statement::Chain,
         ["SAVEPOINT", name] => Statement::Savepoint(name.to_owned()),
         ["ROLLBACK", "TO", "SAVEPOINT", name] => Statement::RollbackTo(name.to_owned()),
         ["RELEASE", "SAVEPOINT", name] => Statement::Release(name.to_owned()),

@@ -24,6 +24,15 @@ pub(crate) enum Block {
     Released,
 }
 
+/// From where an attempt is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rewind {
+    /// Behind its BEGIN.
+    ToBegin,
+    /// Behind so many steps.
+    ToStep(usize),
+}
+
 /// What a statement gave.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
@@ -100,8 +109,8 @@ pub(crate) struct Transaction {
     pub(crate) setting: String,
     setting_at_begin: String,
     local: Option<String>,
-    /// The attempt goes back to this many steps: the engine restarts it.
-    pub(crate) rewinds_to: Option<usize>,
+    /// The engine restarts the attempt.
+    pub(crate) rewinds: Option<Rewind>,
 }
 
 impl Transaction {
@@ -115,7 +124,7 @@ impl Transaction {
             setting: "start".into(),
             setting_at_begin: "start".into(),
             local: None,
-            rewinds_to: None,
+            rewinds: None,
         }
     }
 
@@ -183,6 +192,7 @@ impl Transaction {
             Statement::Begin => self.begin(),
             Statement::Commit => self.commit(store, faults),
             Statement::Rollback => self.rollback(),
+            Statement::Chain => self.chain(),
             Statement::Savepoint(name) => self.savepoint(name, steps),
             Statement::RollbackTo(name) => self.rollback_to(name, tagged.tag.is_none()),
             Statement::Release(name) => self.release(name, tagged.tag.is_none(), store, faults),
@@ -262,6 +272,17 @@ impl Transaction {
         }
     }
 
+    /// Undoes everything, and goes on in a transaction that began as this one did.
+    fn chain(&mut self) -> Reply {
+        if !matches!(self.block, Block::Explicit | Block::Failed) || self.is_cockroach() {
+            return Reply::error("25P01");
+        }
+        self.close(false);
+        self.block = Block::Explicit;
+        self.rewinds = Some(Rewind::ToBegin);
+        Reply::tag("ROLLBACK")
+    }
+
     /// The transaction is over.
     pub(crate) fn close(&mut self, committed: bool) {
         self.block = Block::None;
@@ -318,7 +339,7 @@ impl Transaction {
         self.doomed = false;
         self.block = Block::Explicit;
         if by_engine && self.is_restart(name) {
-            self.rewinds_to = Some(savepoint.steps);
+            self.rewinds = Some(Rewind::ToStep(savepoint.steps));
         }
         Reply::tag("ROLLBACK")
     }
