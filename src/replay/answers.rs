@@ -52,6 +52,7 @@ impl Engine {
                 return Ok(bytes.len());
             }
             self.reading.digesting = scan.undigested <= scan.at;
+            self.reading.forwarding = scan.run <= scan.at;
             scan.at = scan.end;
         }
         scan.end = scan.at;
@@ -88,7 +89,6 @@ impl Engine {
 
     /// One frame of the server, or the beginning of a long one.
     fn answer(&mut self, now: Duration, frame_tag: u8, scan: &mut Scan<'_>, out: &mut impl Output) {
-        self.reading.forwarding = true;
         match frame_tag {
             tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE | tag::PARAMETER_STATUS => {
                 return self.asynchronous(frame_tag, scan, out);
@@ -122,7 +122,8 @@ impl Engine {
             tag::PARAMETER_STATUS => !self.state.is_retrying(),
             _ => !self.state.is_retrying() || self.is_live(),
         };
-        if shown && frame_tag == tag::NOTICE_RESPONSE && !self.held.is_empty() {
+        let whole = self.backend_rest == 0;
+        if shown && whole && frame_tag == tag::NOTICE_RESPONSE && !self.held.is_empty() {
             return self.hold_notice(scan, out);
         }
         if shown {
@@ -135,7 +136,6 @@ impl Engine {
             self.settings.retain(|known| *known.name != *name);
             self.settings.push(Setting { name: name.into(), frame: scan.bytes[scan.at..scan.end].into() });
         }
-        self.reading.forwarding = false;
         scan.skip(out);
     }
 
@@ -167,14 +167,16 @@ impl Engine {
         if self.released_answer(now, front, frame_tag, scan, out) {
             return;
         }
+        if front.owner == Owner::Control(Control::EndFailedCommit) {
+            return self.failed_commit_ends(front, frame_tag, scan, out);
+        }
         if frame_tag == tag::COMMAND_COMPLETE && front.commits {
             self.unit.note_tag(backend::command_tag(scan.body()));
         }
         if frame_tag == tag::ERROR_RESPONSE {
             return self.relay_failure(now, front, scan, out);
         }
-        if matches!(front.owner, Owner::Control(control) if !control.is_shown(frame_tag)) {
-            self.reading.forwarding = false;
+        if matches!(front.owner, Owner::Control(_)) {
             scan.skip(out);
         }
         if front.fit(frame_tag) == Fit::Ends {
@@ -244,7 +246,6 @@ impl Engine {
                 self.unit.conflict_status.get_or_insert(self.status);
             }
         }
-        self.reading.forwarding = false;
         scan.skip(out);
     }
 
@@ -295,10 +296,8 @@ impl Engine {
         out: &mut impl Output,
     ) {
         let Some(front) = self.outstanding.front() else { return };
-        if control == Control::EndFailedCommit && frame_tag == tag::READY_FOR_QUERY {
-            scan.leave_out();
-            self.outstanding.pop();
-            return;
+        if control == Control::EndFailedCommit {
+            return self.failed_commit_ends(front, frame_tag, scan, out);
         }
         if frame_tag == tag::ERROR_RESPONSE {
             return self.control_error(now, control, scan, out);
@@ -340,6 +339,7 @@ impl Engine {
             }
             Control::Restart => {
                 self.unit.savepoint = Savepoint::Unusable;
+                self.chains = false;
                 self.state = State::Draining;
             }
             _ => {}

@@ -92,14 +92,18 @@ pub struct Engine {
     pub(super) held: Held,
     /// Settings that the server reported while the client waits for a retry, the last value of each.
     pub(super) settings: Vec<Setting>,
-    /// Bytes of a long frame from the client that are still to come, and whether they are forwarded.
+    /// Bytes of a long frame from the client that are still to come.
     pub(super) frontend_rest: usize,
+    /// Whether they are dropped.
+    pub(super) frontend_dropping: bool,
     /// Bytes of a long frame from the server that are still to come.
     pub(super) backend_rest: usize,
     /// After a surfaced conflict in a batch: the client's messages up to its Sync are dropped, as the server would.
     pub(super) discarding: bool,
     /// How the replay differed, for the DETAIL of the error.
     pub(super) difference: Option<explain::Difference>,
+    /// The server knows `ROLLBACK AND CHAIN`, as far as is known.
+    pub(super) chains: bool,
     /// The server has said that it ends the session.
     pub(super) farewell: bool,
     granted_bytes: usize,
@@ -155,9 +159,11 @@ impl Engine {
             held: Held::default(),
             settings: Vec::new(),
             frontend_rest: 0,
+            frontend_dropping: false,
             backend_rest: 0,
             discarding: false,
             difference: None,
+            chains: dialect == Dialect::Postgres,
             farewell: false,
             granted_bytes: 0,
         }
@@ -204,7 +210,8 @@ impl Engine {
             }
             // The journal may be under way behind a BEGIN: cancelling that would let the rest run outside a transaction.
             State::Draining | State::GivingUp { .. } => false,
-            _ => true,
+            // The client's own request is answered: there is nothing of it left to cancel.
+            _ => !self.outstanding.ends_failed_commit(),
         }
     }
 

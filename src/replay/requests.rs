@@ -33,8 +33,8 @@ impl Engine {
         if self.state == State::Ended {
             return Ok(bytes.len());
         }
-        let mut run = 0;
         let mut at = self.frontend_rest.min(bytes.len());
+        let mut run = if self.frontend_dropping { at } else { 0 };
         self.frontend_rest -= at;
         while self.takes_requests() {
             let Some(header) = Header::parse(&bytes[at..])? else { break };
@@ -43,7 +43,13 @@ impl Engine {
                 if header.frame_bytes <= self.policy.journal_bytes && !self.streams(header.tag) {
                     break;
                 }
-                self.long_request(now, header.tag, &bytes[at + HEADER_BYTES..], out);
+                self.frontend_dropping = self.discarding;
+                if self.discarding {
+                    out.backend(&bytes[run..at]);
+                    run = bytes.len();
+                } else {
+                    self.long_request(now, header.tag, &bytes[at + HEADER_BYTES..], out);
+                }
                 self.frontend_rest = header.frame_bytes - available;
                 at = bytes.len();
                 break;
@@ -108,7 +114,10 @@ impl Engine {
         if self.state.is_journalling() {
             self.pass_through(Reason::JournalLimit, out);
         }
-        self.outstanding.push(tag, Owner::Unjournalled);
+        let commits = classes.may_end() || (runs(tag) && !self.unit.explicit);
+        if self.outstanding.push(tag, Owner::Unjournalled) && commits {
+            self.outstanding.mark_commit();
+        }
     }
 
     /// Whether an Execute runs a COMMIT: what is sent before it depends on what follows it, and without a Sync or a Flush behind it
@@ -201,7 +210,8 @@ impl Engine {
             return false;
         }
         unit.opening = self.journal.len();
-        unit.classes.is(Class::Begin) && unit.statements == 1
+        unit.opened_plainly = unit.classes.is(Class::Begin) && unit.statements == 1;
+        unit.opened_plainly
     }
 
     /// Whether the transaction can still be replayed with this request in it; if not, why.

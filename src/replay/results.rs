@@ -110,7 +110,6 @@ impl Engine {
         if live {
             self.deliver(now, scan, out);
         } else {
-            self.reading.forwarding = false;
             scan.skip(out);
         }
     }

@@ -20,6 +20,9 @@ use crate::wire::{HEADER_BYTES, SqlState, encode};
 /// A portal that does not exist.
 const NO_PORTAL: &str = "reprise_no_portal";
 
+/// Begins the transaction anew, with the options that it had: PostgreSQL 12 and later.
+const CHAIN: &str = "ROLLBACK AND CHAIN";
+
 impl Engine {
     /// Whether the transaction must be run again after this error.
     pub(super) fn is_conflict(&self, sqlstate: SqlState) -> bool {
@@ -81,7 +84,8 @@ impl Engine {
         }
     }
 
-    /// Keeps the conflict from the client, and notes how much of the answer it had been shown before.
+    /// Keeps the conflict from the client, and notes how much of the answer it had been shown before: in a replay, what goes
+    /// beyond that of earlier attempts. Less than that, or as much, is not compared yet and tells nothing.
     fn drop_conflict(&mut self, number: usize, scan: &mut Scan<'_>, out: &mut impl Output) {
         let digest = self.reading.digest.so_far(scan.before());
         scan.leave_out();
@@ -89,7 +93,7 @@ impl Engine {
         if self.held.is_empty()
             && let Some(entry) = self.journal.entry_mut(number)
             && !entry.delivered.complete
-            && self.reading.frames >= entry.delivered.frames
+            && self.reading.frames > entry.delivered.frames
         {
             entry.delivered.frames = self.reading.frames;
             entry.delivered.rows = self.reading.rows;
@@ -205,9 +209,10 @@ impl Engine {
     /// Reprise waits, and the rest of the journal can go in one write. It must not go together with the BEGIN: if that failed,
     /// the rest would run outside a transaction.
     ///
-    /// With a savepoint to go back to nothing is sent: the transaction keeps its locks and its place in the line.
+    /// With a savepoint to go back to, or a transaction to chain to, nothing is sent yet: the first keeps its locks and its
+    /// place in the line, and the second has none.
     fn reopen(&mut self, out: &mut impl Output) {
-        if self.restarts_at_savepoint() {
+        if self.restarts_at_savepoint() || self.restarts_by_chaining() {
             return;
         }
         let mut bytes = Vec::new();
@@ -224,6 +229,16 @@ impl Engine {
         out.backend(&bytes);
     }
 
+    /// Whether `ROLLBACK AND CHAIN` restarts the transaction: it goes with the journal in one write, for if it fails the
+    /// transaction stays failed, and nothing behind it runs. PostgreSQL frees all locks of a failed transaction at its error,
+    /// but not those from before a savepoint of the client's: then it is ended before the pause.
+    fn restarts_by_chaining(&self) -> bool {
+        self.chains
+            && self.unit.opened_plainly
+            && self.status == Status::Failed
+            && !names(self.journal.all(), &[b"savepoint"])
+    }
+
     fn restarts_at_savepoint(&self) -> bool {
         matches!(self.unit.savepoint, Savepoint::Before(_)) && self.status != Status::Idle
     }
@@ -235,6 +250,10 @@ impl Engine {
         match self.unit.savepoint {
             Savepoint::Before(_) => {
                 encode::query(&mut bytes, cockroach::RESTART);
+                self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
+            }
+            _ if self.restarts_by_chaining() => {
+                encode::query(&mut bytes, CHAIN);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
             }
             Savepoint::Again => {
@@ -303,7 +322,8 @@ impl Engine {
         for number in first..end {
             self.write_request(number, bytes);
         }
-        if !self.outstanding.ends_cycle() {
+        let flushes = end > first && self.journal.entry(end - 1).is_some_and(|last| last.tag == tag::FLUSH);
+        if !self.outstanding.ends_cycle() && !flushes {
             encode::flush(bytes);
         }
         end
@@ -322,6 +342,10 @@ impl Engine {
         if entry.tag == tag::PARSE
             && let Some(parse) = frontend::Parse::view(&frame[HEADER_BYTES..]).filter(named)
         {
+            // No rollback undoes it, and the client counts on it whatever becomes of the transaction: it is left alone.
+            if entry.delivered.complete && self.unit.names.are_kept() {
+                return;
+            }
             encode::close_statement(bytes, parse.statement);
             self.outstanding.push(tag::CLOSE, Owner::Control(Control::CloseStatement));
         }

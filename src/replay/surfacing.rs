@@ -151,7 +151,9 @@ impl Engine {
     fn surfaced_status(&self) -> Status {
         let waiting = self.journal.entries_from(self.journal.first_incomplete());
         let awaited = waiting.iter().position(|entry| entry.is_statement() || entry.is_cycle_end());
-        let Some(at) = awaited.filter(|_| self.unit.explicit) else { return Status::Idle };
+        let Some(at) = awaited.filter(|_| self.unit.explicit) else {
+            return if self.unit.explicit { Status::Failed } else { Status::Idle };
+        };
         let met_there = self.unit.conflict_at == self.journal.first_incomplete() + at;
         match (waiting[at].effect, self.unit.conflict_status) {
             (Effect::Commits, _) => Status::Idle,

@@ -55,6 +55,8 @@ pub(super) struct Unit {
     pub(super) explicit: bool,
     /// What occurs in its texts.
     pub(super) classes: Classes,
+    /// Whether a plain BEGIN is all that the first cycle is.
+    pub(super) opened_plainly: bool,
     /// Requests of the first cycle, which opens it; zero until the second cycle begins.
     pub(super) opening: usize,
     /// Whether the cycle being sent may end it.
@@ -101,6 +103,7 @@ impl Unit {
             begin: Begin::Sent,
             explicit: false,
             classes: Classes::default(),
+            opened_plainly: false,
             opening: 0,
             cycle_ends: false,
             at_cycle_start: true,
