@@ -10,7 +10,7 @@ use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::state::State;
 use super::statement::{Class, Classes};
-use super::unit::Savepoint;
+use super::unit::{Release, Savepoint};
 use crate::wire::frontend::{self, Bind, Parse, tag};
 use crate::wire::{BadLength, HEADER_BYTES, Header};
 
@@ -91,6 +91,9 @@ impl Engine {
             State::Open => unconfirmed,
             state => state.is_retrying(),
         };
+        // Behind a RELEASE a COMMIT or ROLLBACK may have to follow, before anything else.
+        let releases = self.unit.release != Release::None || self.outstanding.ends_failed_commit();
+        let waits = waits || (releases && self.outstanding.ends_cycle());
         let copies = self.outstanding.is_copying();
         (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
     }
