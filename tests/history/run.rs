@@ -14,8 +14,8 @@ use crate::history::{Fate, History, Transaction};
 const CLIENTS: i64 = 10;
 /// Transactions of each.
 const TRANSACTIONS: i64 = 24;
-/// The seed of everything that is left to chance.
-const SEED: u64 = 20_260_711;
+/// The seed of everything that is left to chance, unless the variable SEED names another.
+const SEED_DEFAULT: u64 = 20_260_711;
 
 /// Each transaction writes its id here; there is no key that would hide a second time.
 const LEDGER: &str = "CREATE TABLE ledger (id BIGINT NOT NULL)";
@@ -36,15 +36,20 @@ pub(crate) trait Workload {
     async fn audit(&self, arena: &Arena, history: &History<Self::Note>) -> Vec<String>;
 }
 
+fn seed() -> u64 {
+    let chosen = std::env::var("SEED").ok();
+    chosen.map_or(SEED_DEFAULT, |seed| seed.parse().expect("SEED is a positive number"))
+}
+
 /// Runs a workload, and fails if anything cannot be, or if nothing was put to the test.
 pub(crate) async fn run<W: Workload>(workload: W, ground: Ground) {
-    let start = Instant::now();
-    let arena = Arena::open(ground, SEED).await;
+    let (start, seed) = (Instant::now(), seed());
+    let arena = Arena::open(ground, seed).await;
     for statement in workload.schema().iter().map(String::as_str).chain([LEDGER]) {
         arena.run(statement).await;
     }
     arena.begin_storm().await;
-    let clients = (0..CLIENTS).map(|client| work(&workload, &arena, ground, client));
+    let clients = (0..CLIENTS).map(|client| work(&workload, &arena, ground, seed, client));
     let transactions = join_all(clients).await.into_iter().flatten().collect();
     arena.end_storm().await;
     let ledger = arena.query("SELECT id FROM ledger").await;
@@ -55,7 +60,7 @@ pub(crate) async fn run<W: Workload>(workload: W, ground: Ground) {
     let summary = Summary::new(&arena, &history);
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     println!("{name}: {} in {:.1?}", summary.line, start.elapsed());
-    assert!(anomalies.is_empty(), "seed {SEED}, {}\n{}", summary.line, anomalies.join("\n"));
+    assert!(anomalies.is_empty(), "SEED={seed}: {}\n{}", summary.line, anomalies.join("\n"));
     summary.assert_worth();
 }
 
@@ -63,6 +68,7 @@ async fn work<W: Workload>(
     workload: &W,
     arena: &Arena,
     ground: Ground,
+    seed: u64,
     client: i64,
 ) -> Vec<Transaction<W::Note>> {
     let speech = Speech::ALL[client as usize % Speech::ALL.len()];
@@ -70,7 +76,7 @@ async fn work<W: Workload>(
     let mut transactions = Vec::new();
     for number in 0..TRANSACTIONS {
         let id = client * TRANSACTIONS + number + 1;
-        let mut random = Rng::with_seed(SEED ^ id as u64);
+        let mut random = Rng::with_seed(seed ^ id as u64);
         session.mend().await.expect("a connection");
         transactions.push(attempt(workload, &mut session, ground, &mut random, id).await);
     }
