@@ -8,7 +8,7 @@ DEMO_FLAGS ?=
 .DEFAULT_GOAL := help
 # The steps of `test` share the machine and one output.
 .NOTPARALLEL:
-.PHONY: help demo test format lint docs tests
+.PHONY: help demo test format lint docs tests simulate mutants
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,3 +34,11 @@ docs: ## Build the documentation, with warnings as errors
 tests: ## Run all tests: unit, golden, and end to end on real PostgreSQL
 	scripts/install-postgresql.sh
 	$(CARGO) run --quiet --locked --example postgres -- $(CARGO) test --workspace --locked
+
+# SEEDS=n says how many, FIRST=n from which on.
+simulate: export SEEDS ?= 100000
+simulate: ## Play many seeds of the simulator, optimised: make simulate SEEDS=1000000
+	$(CARGO) test --release --locked --test simulation
+
+mutants: ## Show that the simulator's checks bite: every small wrong in scripts/mutants.txt must be found
+	scripts/mutants.sh

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use reprise::demo::server::Postgres;
 use tokio::process::Command;
 
-/// The recorded conversations prepare transactions, which a server refuses by default.
-const SETTINGS: [(&str, &str); 1] = [("max_prepared_transactions", "20")];
+/// The recorded conversations prepare transactions, which a server refuses by default, and were recorded in this time zone.
+const SETTINGS: [(&str, &str); 2] = [("max_prepared_transactions", "20"), ("timezone", "UTC")];
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -26,6 +26,9 @@ use std::time::Duration;
 use golden::{Backend, Frontend};
 use reprise::replay::{Begin, Dialect, Engine, Event, Mode, Output, Policy};
 
+/// Known hazards of replaying transactions: each has its cases in `hazards.txt`.
+const HAZARDS: u32 = 30;
+
 /// What the engine did, in the order in which it did it.
 #[derive(Default)]
 struct Record {
@@ -296,4 +299,13 @@ fn every_conversation_goes_as_written() {
     }
     assert!(played > 0, "no conversations were found");
     assert!(wrong.is_empty() || std::env::var_os("BLESS").is_some(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn every_hazard_has_a_case_named_after_it() {
+    let text =
+        files().iter().map(|file| std::fs::read_to_string(file).expect("a text file")).collect::<String>();
+    let lacks_case = |hazard: &u32| !text.contains(&format!("\n@case h{hazard:02} "));
+    let missing: Vec<u32> = (1..=HAZARDS).filter(lacks_case).collect();
+    assert!(missing.is_empty(), "no case for the hazards {missing:?}");
 }

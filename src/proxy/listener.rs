@@ -15,7 +15,7 @@ use super::cancel::{self, Registry};
 use super::connection::Connection;
 use super::handshake::{self, First, Opened};
 use super::refusal::Refusal;
-use super::session::{Ledger, Session};
+use super::session::{Ledger, Session, Shutdown};
 use crate::config::{Config, DialectChoice};
 use crate::replay::{Engine, Policy};
 use crate::telemetry::Telemetry;
@@ -37,7 +37,10 @@ struct Shared {
     sessions: AtomicU64,
     seats: Semaphore,
     doors: Arc<Semaphore>,
+    /// The proxy ends: sessions end as soon as no transaction is open.
     shutdown: CancellationToken,
+    /// It has waited long enough: sessions end now.
+    cut_off: CancellationToken,
 }
 
 /// Serves clients until `shutdown` completes; then accepts no more, lets transactions finish for `proxy.drain_timeout`, and
@@ -59,6 +62,7 @@ pub async fn serve(
         seats: Semaphore::new(config.proxy.max_connections),
         doors: Arc::new(Semaphore::new(config.proxy.max_connections + VISITORS_MAX)),
         shutdown: CancellationToken::new(),
+        cut_off: CancellationToken::new(),
         config,
     });
     let tasks = TaskTracker::new();
@@ -92,6 +96,9 @@ pub async fn serve(
     tasks.close();
     if tokio::time::timeout(shared.config.proxy.drain_timeout, tasks.wait()).await.is_err() {
         tracing::warn!(sessions = tasks.len(), "sessions with open transactions are cut off");
+        shared.cut_off.cancel();
+        // They only say goodbye now.
+        let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
     }
     Ok(())
 }
@@ -166,11 +173,17 @@ async fn run(client: Connection<TcpStream>, opened: Opened, shared: &Shared) {
     let engine = Engine::new(Arc::clone(&shared.policy), dialect, seed(id));
     let registration = shared.registry.register(opened.key.as_deref());
     let ledger = Ledger { id, telemetry: Arc::clone(&shared.telemetry), held: 0 };
-    let shutdown = shared.shutdown.clone().cancelled_owned();
+    let shutdown = Shutdown::new(&shared.shutdown, &shared.cut_off);
     tracing::debug!(session = id, dialect = dialect.name(), "session begins");
     let (ending, orphaned) =
         Session::new(engine, client, opened.server, registration, shutdown, ledger).run().await;
-    tracing::debug!(session = id, "session ends: {ending}");
+    match ending.breakage() {
+        Some(cause) => {
+            shared.telemetry.session_broken(cause);
+            tracing::warn!(session = id, cause = cause.name(), "session ends: {ending}");
+        }
+        None => tracing::debug!(session = id, "session ends: {ending}"),
+    }
     if let Some(key) = orphaned {
         cancel::forward(&key, &shared.config.upstream).await;
     }

@@ -14,13 +14,13 @@ use std::time::Instant;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::cancel::Registration;
 use super::connection::Connection;
 use super::refusal::fatal;
 use crate::replay::{Engine, Event, Output};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Breakage, Telemetry};
 use crate::wire::{BadLength, SqlState};
 
 /// Bytes of requests that are read ahead from a client during a pause.
@@ -32,9 +32,12 @@ pub(super) enum Ending {
     /// The client closed its connection.
     #[error("the client left")]
     ClientLeft,
-    /// The database closed its connection.
+    /// The database closed its connection, as it had said or between two transactions.
     #[error("the database closed the connection")]
     ServerLeft,
+    /// The database closed its connection in the middle of something.
+    #[error("the database closed the connection in the middle of a transaction or an answer")]
+    ServerLost,
     /// The session cannot go on.
     #[error("the session could not go on after a conflict")]
     Lost,
@@ -55,17 +58,65 @@ pub(super) enum Ending {
     Server(io::Error),
 }
 
+impl Ending {
+    /// What went wrong, if anything did.
+    pub(super) const fn breakage(&self) -> Option<Breakage> {
+        match self {
+            Self::ClientViolation(_) => Some(Breakage::ClientViolation),
+            Self::ServerViolation(_) => Some(Breakage::UpstreamViolation),
+            Self::ServerLost | Self::Server(_) => Some(Breakage::UpstreamLost),
+            Self::Lost => Some(Breakage::NotRecovered),
+            Self::ClientLeft | Self::ServerLeft | Self::ShuttingDown | Self::Client(_) => None,
+        }
+    }
+}
+
 /// A session that runs.
 pub(super) struct Session<C, S> {
     engine: Engine,
     client: Connection<C>,
     server: Connection<S>,
     registration: Registration,
-    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
-    draining: bool,
+    shutdown: Shutdown,
     clock: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     ledger: Ledger,
+}
+
+/// When the proxy ends, and with it the session.
+pub(super) struct Shutdown {
+    when_idle: Pin<Box<WaitForCancellationFutureOwned>>,
+    now: Pin<Box<WaitForCancellationFutureOwned>>,
+    urgency: Urgency,
+}
+
+/// How soon a session must end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    None,
+    /// As soon as no transaction is open.
+    Idle,
+    Now,
+}
+
+impl Shutdown {
+    pub(super) fn new(when_idle: &CancellationToken, now: &CancellationToken) -> Self {
+        Self {
+            when_idle: Box::pin(when_idle.clone().cancelled_owned()),
+            now: Box::pin(now.clone().cancelled_owned()),
+            urgency: Urgency::None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Urgency {
+        if self.urgency == Urgency::None && self.when_idle.as_mut().poll(cx).is_ready() {
+            self.urgency = Urgency::Idle;
+        }
+        if self.urgency != Urgency::Now && self.now.as_mut().poll(cx).is_ready() {
+            self.urgency = Urgency::Now;
+        }
+        self.urgency
+    }
 }
 
 /// Where a session is accounted for.
@@ -134,20 +185,10 @@ where
         client: Connection<C>,
         server: Connection<S>,
         registration: Registration,
-        shutdown: WaitForCancellationFutureOwned,
+        shutdown: Shutdown,
         ledger: Ledger,
     ) -> Self {
-        Self {
-            engine,
-            client,
-            server,
-            registration,
-            shutdown: Box::pin(shutdown),
-            draining: false,
-            clock: Instant::now(),
-            timer: None,
-            ledger,
-        }
+        Self { engine, client, server, registration, shutdown, clock: Instant::now(), timer: None, ledger }
     }
 
     /// Runs to the end. Returns why it ended, and the key to cancel what the server may still be at work on for nobody.
@@ -223,12 +264,10 @@ where
         }
     }
 
-    /// Whether the client is read. While its requests must wait it is not; but in a pause a little more is read, for that
-    /// is how it is noticed that the client went away.
+    /// Whether the client is read. While its requests must wait only a little more is read, for that is how it is noticed
+    /// that the client went away.
     fn listens_to_client(&self) -> bool {
-        let waiting = self.client.received().len();
-        let pauses = self.engine.deadline().is_some();
-        self.engine.takes_requests() || waiting == 0 || (pauses && waiting < WAITING_BYTES)
+        self.engine.takes_requests() || self.client.received().len() < WAITING_BYTES
     }
 
     fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
@@ -237,6 +276,7 @@ where
         }
         match self.server.poll_fill(cx) {
             Poll::Pending => Ok(false),
+            Poll::Ready(Ok(0)) if self.engine.is_busy() => Err(self.server_left(Ending::ServerLost)),
             Poll::Ready(Ok(0)) => Err(self.server_left(Ending::ServerLeft)),
             Poll::Ready(Ok(_)) => self.take_answers().map(|()| true),
             Poll::Ready(Err(error)) => Err(self.server_left(Ending::Server(error))),
@@ -332,7 +372,11 @@ where
 
     /// A session ends at the first moment outside a transaction once the proxy shuts down.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
-        self.draining = self.draining || self.shutdown.as_mut().poll(cx).is_ready();
-        if self.draining && !self.engine.is_busy() { Err(Ending::ShuttingDown) } else { Ok(()) }
+        let ends = match self.shutdown.poll(cx) {
+            Urgency::None => false,
+            Urgency::Idle => !self.engine.is_busy(),
+            Urgency::Now => true,
+        };
+        if ends { Err(Ending::ShuttingDown) } else { Ok(()) }
     }
 }

@@ -52,6 +52,7 @@ impl Engine {
                 return Ok(bytes.len());
             }
             self.reading.digesting = scan.undigested <= scan.at;
+            self.reading.forwarding = scan.run <= scan.at;
             scan.at = scan.end;
         }
         scan.end = scan.at;
@@ -88,7 +89,6 @@ impl Engine {
 
     /// One frame of the server, or the beginning of a long one.
     fn answer(&mut self, now: Duration, frame_tag: u8, scan: &mut Scan<'_>, out: &mut impl Output) {
-        self.reading.forwarding = true;
         match frame_tag {
             tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE | tag::PARAMETER_STATUS => {
                 return self.asynchronous(frame_tag, scan, out);
@@ -122,7 +122,8 @@ impl Engine {
             tag::PARAMETER_STATUS => !self.state.is_retrying(),
             _ => !self.state.is_retrying() || self.is_live(),
         };
-        if shown && frame_tag == tag::NOTICE_RESPONSE && !self.held.is_empty() {
+        let whole = self.backend_rest == 0;
+        if shown && whole && frame_tag == tag::NOTICE_RESPONSE && !self.held.is_empty() {
             return self.hold_notice(scan, out);
         }
         if shown {
@@ -135,7 +136,6 @@ impl Engine {
             self.settings.retain(|known| *known.name != *name);
             self.settings.push(Setting { name: name.into(), frame: scan.bytes[scan.at..scan.end].into() });
         }
-        self.reading.forwarding = false;
         scan.skip(out);
     }
 
@@ -164,14 +164,19 @@ impl Engine {
             }
             return;
         };
-        if self.released_answer(front, frame_tag, scan, out) {
+        if self.released_answer(now, front, frame_tag, scan, out) {
             return;
+        }
+        if front.owner == Owner::Control(Control::EndFailedCommit) {
+            return self.failed_commit_ends(front, frame_tag, scan, out);
+        }
+        if frame_tag == tag::COMMAND_COMPLETE && front.commits {
+            self.unit.note_tag(backend::command_tag(scan.body()));
         }
         if frame_tag == tag::ERROR_RESPONSE {
             return self.relay_failure(now, front, scan, out);
         }
-        if matches!(front.owner, Owner::Control(control) if !control.is_shown(frame_tag)) {
-            self.reading.forwarding = false;
+        if matches!(front.owner, Owner::Control(_)) {
             scan.skip(out);
         }
         if front.fit(frame_tag) == Fit::Ends {
@@ -180,6 +185,10 @@ impl Engine {
             if frame_tag == tag::READY_FOR_QUERY && failed && front.ends_commit() {
                 scan.skip(out);
                 self.end_failed_commit(front.owner, out);
+            }
+            let ended = frame_tag == tag::READY_FOR_QUERY && self.status == Status::Idle;
+            if ended && !self.outstanding.is_empty() && matches!(self.state, State::Passthrough(_)) {
+                self.begin_behind(now, false, out);
             }
         }
     }
@@ -190,7 +199,7 @@ impl Engine {
         let fields = ErrorFields::new(scan.body());
         let farewell = self.note_farewell(fields);
         match front.owner {
-            _ if front.releases && !self.commit_error(fields, out) => scan.skip(out),
+            _ if front.releases && !self.commit_error(fields) => scan.skip(out),
             Owner::Control(Control::Release | Control::Commit) => self.unit.release = Release::Failed,
             Owner::Control(Control::Begin) => self.unit.begin = Begin::Sent,
             Owner::Control(_) if !farewell => scan.skip(out),
@@ -233,8 +242,10 @@ impl Engine {
             return self.in_doubt(now, out);
         } else if front.fit(frame_tag) == Fit::Ends {
             self.outstanding.pop();
+            if frame_tag == tag::READY_FOR_QUERY {
+                self.unit.conflict_status.get_or_insert(self.status);
+            }
         }
-        self.reading.forwarding = false;
         scan.skip(out);
     }
 
@@ -285,10 +296,8 @@ impl Engine {
         out: &mut impl Output,
     ) {
         let Some(front) = self.outstanding.front() else { return };
-        if control == Control::EndFailedCommit && frame_tag == tag::READY_FOR_QUERY {
-            scan.leave_out();
-            self.outstanding.pop();
-            return;
+        if control == Control::EndFailedCommit {
+            return self.failed_commit_ends(front, frame_tag, scan, out);
         }
         if frame_tag == tag::ERROR_RESPONSE {
             return self.control_error(now, control, scan, out);
@@ -296,7 +305,7 @@ impl Engine {
         scan.leave_out();
         scan.skip(out);
         match (control, frame_tag) {
-            (Control::Release, tag::COMMAND_COMPLETE) => self.unit.release = Release::Done,
+            (Control::Release, tag::COMMAND_COMPLETE) => self.note_released(scan.body()),
             (Control::Begin, tag::COMMAND_COMPLETE) => self.unit.begin = Begin::Sent,
             _ => {}
         }
@@ -330,6 +339,7 @@ impl Engine {
             }
             Control::Restart => {
                 self.unit.savepoint = Savepoint::Unusable;
+                self.chains = false;
                 self.state = State::Draining;
             }
             _ => {}

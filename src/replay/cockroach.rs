@@ -3,6 +3,8 @@
 //! `RELEASE SAVEPOINT cockroach_restart` commits the data and may still fail with a conflict; the COMMIT behind it only ends
 //! the transaction. Both travel together, so that a RELEASE that fails skips the COMMIT.
 
+use std::time::Duration;
+
 use super::deferred::Begin;
 use super::engine::{Engine, Output, Step};
 use super::event::Outcome;
@@ -12,7 +14,7 @@ use super::scan::Scan;
 use super::statement::Classes;
 use super::unit::{Release, Savepoint};
 use crate::wire::SqlState;
-use crate::wire::backend::{ErrorFields, Status, tag as answer};
+use crate::wire::backend::{ErrorFields, Status, command_tag, tag as answer};
 use crate::wire::encode;
 use crate::wire::frontend::tag;
 
@@ -57,9 +59,9 @@ impl Engine {
     /// A plain COMMIT is about to go out.
     ///
     /// In a transaction that is known to have failed it goes out as it is. In a batch, the RELEASE goes before it only
-    /// while nothing else is unanswered: otherwise the plain COMMIT is the safe one, and a conflict restarts the
-    /// transaction whole.
-    pub(super) fn commit_request(&mut self, tag: u8) -> Step {
+    /// while nothing else is unanswered, and if the batch ends there: otherwise the plain COMMIT is the safe one, and a
+    /// conflict restarts the transaction whole. `next` is the type of the request behind it.
+    pub(super) fn commit_request(&mut self, tag: u8, next: Option<u8>) -> Step {
         let settled = self.status == Status::Open && !self.outstanding.has_unanswered_statement();
         let failed = self.status == Status::Failed && self.outstanding.is_empty();
         if !matches!(self.unit.savepoint, Savepoint::Before(_)) || failed {
@@ -72,7 +74,7 @@ impl Engine {
                 self.unit.release = Release::Sent;
                 Step::Instead(bytes)
             }
-            tag::EXECUTE if settled => {
+            tag::EXECUTE if settled && next == Some(tag::SYNC) => {
                 encode::run_named(&mut bytes, RELEASE_NAME, RELEASE.as_bytes());
                 self.outstanding.push_named(Owner::Control(Control::Release));
                 self.outstanding.mark_commit();
@@ -87,11 +89,18 @@ impl Engine {
         }
     }
 
+    /// The RELEASE has succeeded. CockroachDB tags it COMMIT, for that is what it was; on a server that does not, the COMMIT
+    /// behind it is what commits.
+    pub(super) fn note_released(&mut self, body: &[u8]) {
+        let commits = command_tag(body) == Some(COMMIT.as_bytes());
+        self.unit.release = if commits { Release::Done } else { Release::None };
+    }
+
     /// An error, no conflict, that the RELEASE or the COMMIT behind it gave. True if the client is to see it.
-    pub(super) fn commit_error(&mut self, fields: ErrorFields<'_>, out: &mut impl Output) -> bool {
+    pub(super) fn commit_error(&mut self, fields: ErrorFields<'_>) -> bool {
         match self.unit.release {
             Release::Done => {
-                self.acknowledge_commit(out);
+                self.unit.release = Release::Disputed;
                 false
             }
             _ if fields.sqlstate() == Some(SqlState::IN_FAILED_TRANSACTION) => {
@@ -117,16 +126,27 @@ impl Engine {
     /// A frame of the answer to `RELEASE ...; COMMIT`. True if it is dealt with: the client gets the answer to one COMMIT.
     pub(super) fn released_answer(
         &mut self,
+        now: Duration,
         front: Request,
         frame_tag: u8,
         scan: &mut Scan<'_>,
         out: &mut impl Output,
     ) -> bool {
-        if !front.releases {
+        let disputed_batch = front.tag == tag::SYNC && self.unit.release == Release::Disputed;
+        if !(front.releases || disputed_batch) {
             return false;
         }
         match (frame_tag, self.unit.release) {
-            (answer::COMMAND_COMPLETE, Release::Sent) => self.unit.release = Release::Done,
+            (answer::COMMAND_COMPLETE, Release::Sent) => self.note_released(scan.body()),
+            (answer::READY_FOR_QUERY, Release::Disputed) if self.status == Status::Idle => {
+                self.in_doubt(now, out);
+            }
+            (answer::READY_FOR_QUERY, Release::Disputed) => {
+                scan.flush(out);
+                self.acknowledge_commit(out);
+                self.outstanding.pop();
+                self.end_failed_commit(front.owner, out);
+            }
             (answer::READY_FOR_QUERY, Release::Refused | Release::Failed) if self.status != Status::Idle => {
                 self.outstanding.pop();
                 self.end_failed_commit(front.owner, out);
@@ -136,6 +156,26 @@ impl Engine {
         scan.leave_out();
         scan.skip(out);
         true
+    }
+
+    /// A frame of the answer to the ROLLBACK behind a COMMIT that has failed: the client gets its ReadyForQuery. Should a late cancel
+    /// have struck it, it is sent again.
+    pub(super) fn failed_commit_ends(
+        &mut self,
+        front: Request,
+        frame_tag: u8,
+        scan: &mut Scan<'_>,
+        out: &mut impl Output,
+    ) {
+        scan.leave_out();
+        if frame_tag != answer::READY_FOR_QUERY {
+            return scan.skip(out);
+        }
+        self.outstanding.pop();
+        if self.status != Status::Idle {
+            scan.skip(out);
+            self.end_failed_commit(front.owner, out);
+        }
     }
 
     /// A COMMIT has failed, and the session is still in a transaction: that is ended, and the client gets the

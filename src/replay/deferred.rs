@@ -14,6 +14,7 @@ use super::event::Outcome;
 use super::journal::{Delivered, Effect};
 use super::outstanding::{Control, Owner};
 use super::policy::{Dialect, Mode};
+use super::state::State;
 use super::statement::{Class, Classes, begins_plainly};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, tag};
@@ -35,13 +36,17 @@ pub(super) enum Begin {
 const BEGIN_NAME: &str = "reprise_begin";
 
 impl Engine {
-    /// Whether this request is a BEGIN that can wait: a plain one, behind which the client waits for the answer.
+    /// Whether this request is a BEGIN that can wait: a plain one, with no transaction open, nothing unanswered before it, and
+    /// nothing sent behind it.
     pub(super) fn can_defer(&self, tag: u8, classes: Classes, frame: &[u8], last: bool) -> bool {
         last && tag == tag::QUERY
             && classes.is(Class::Begin)
             && self.policy.mode == Mode::Transparent
             && self.policy.begin.defers(self.dialect)
+            && self.state == State::Open
+            && self.status == Status::Idle
             && self.journal.len() == 0
+            && self.outstanding.is_empty()
             && frontend::query(&frame[HEADER_BYTES..]).is_some_and(begins_plainly)
     }
 

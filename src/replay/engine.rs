@@ -92,14 +92,18 @@ pub struct Engine {
     pub(super) held: Held,
     /// Settings that the server reported while the client waits for a retry, the last value of each.
     pub(super) settings: Vec<Setting>,
-    /// Bytes of a long frame from the client that are still to come, and whether they are forwarded.
+    /// Bytes of a long frame from the client that are still to come.
     pub(super) frontend_rest: usize,
+    /// Whether they are dropped.
+    pub(super) frontend_dropping: bool,
     /// Bytes of a long frame from the server that are still to come.
     pub(super) backend_rest: usize,
     /// After a surfaced conflict in a batch: the client's messages up to its Sync are dropped, as the server would.
     pub(super) discarding: bool,
     /// How the replay differed, for the DETAIL of the error.
     pub(super) difference: Option<explain::Difference>,
+    /// The server knows `ROLLBACK AND CHAIN`, as far as is known.
+    pub(super) chains: bool,
     /// The server has said that it ends the session.
     pub(super) farewell: bool,
     granted_bytes: usize,
@@ -116,6 +120,8 @@ pub(super) struct Setting {
 pub(super) struct Reading {
     /// Frames of it so far, in this attempt.
     pub(super) frames: u64,
+    /// Whether there was an error in it, in this attempt.
+    pub(super) failed: bool,
     /// Rows of it so far, in this attempt.
     pub(super) rows: u64,
     /// The digest of these frames.
@@ -131,6 +137,7 @@ impl Reading {
     pub(super) const fn begin(&mut self) {
         self.frames = 0;
         self.rows = 0;
+        self.failed = false;
         self.digest.reset();
     }
 }
@@ -152,9 +159,11 @@ impl Engine {
             held: Held::default(),
             settings: Vec::new(),
             frontend_rest: 0,
+            frontend_dropping: false,
             backend_rest: 0,
             discarding: false,
             difference: None,
+            chains: dialect == Dialect::Postgres,
             farewell: false,
             granted_bytes: 0,
         }
@@ -201,7 +210,8 @@ impl Engine {
             }
             // The journal may be under way behind a BEGIN: cancelling that would let the rest run outside a transaction.
             State::Draining | State::GivingUp { .. } => false,
-            _ => true,
+            // The client's own request is answered: there is nothing of it left to cancel.
+            _ => !self.outstanding.ends_failed_commit(),
         }
     }
 
@@ -213,8 +223,8 @@ impl Engine {
     /// The server is gone. Tells the client what that means for what it waits for, unless the server has said so itself.
     pub fn backend_closed(&mut self, now: Duration, out: &mut impl Output) {
         self.release_held(out);
-        let committing = self.unit.explicit && self.outstanding.may_commit();
-        if self.unit.release == Release::Done {
+        let committing = self.unit.statements > 0 && self.outstanding.may_commit();
+        if matches!(self.unit.release, Release::Done | Release::Disputed) {
             self.acknowledge_commit(out);
         }
         let committed = self.unit.outcome == Some(Outcome::Committed);
@@ -230,7 +240,7 @@ impl Engine {
             out.frontend(&explain::fatal(
                 SqlState::CONNECTION_FAILURE,
                 "the connection to the database was lost",
-                "Connect again. An open transaction is rolled back; a statement at work outside of one may have taken effect.",
+                "Connect again. A transaction that was open is rolled back.",
             ));
         }
         let outcome = match () {
@@ -270,13 +280,17 @@ impl Engine {
         self.state = State::Idle;
     }
 
-    /// A transaction has ended, and another one has begun in the same batch.
-    pub(super) fn begin_behind(&mut self, now: Duration, out: &mut impl Output) {
+    /// A transaction has ended, and what was sent behind it is one of its own: in a transaction block that is `open`, or not.
+    pub(super) fn begin_behind(&mut self, now: Duration, open: bool, out: &mut impl Output) {
+        let reason = match self.state {
+            State::Passthrough(reason @ Reason::ChainedTransaction) => reason,
+            _ => Reason::PipelinedPastEnd,
+        };
         self.end_unit(now, out);
         self.begin_unit(now);
-        self.unit.explicit = true;
+        self.unit.explicit = open;
         self.unit.statements = 1;
-        self.pass_through(Reason::PipelinedPastEnd, out);
+        self.pass_through(reason, out);
     }
 
     /// The transaction cannot be replayed from here on.

@@ -27,6 +27,8 @@ impl fmt::Display for Difference {
         write!(f, "statement {statement} of {statements} ")?;
         if *failed {
             write!(f, "gave another error than before, or one where there was none")
+        } else if *rows_before == 0 && *rows_after == 0 {
+            write!(f, "gave another tag than before, or other columns")
         } else if rows_before == rows_after {
             write!(f, "gave another result than before, with as many rows ({rows_before})")
         } else {

@@ -142,6 +142,12 @@ impl Journal {
         self.entries.get(number..).unwrap_or_default()
     }
 
+    /// The requests from `first` on are passed over by the server, up to a Sync. Returns how many.
+    pub(super) fn complete_to_sync(&mut self, first: usize) -> usize {
+        let batch = self.entries.iter_mut().skip(first).take_while(|entry| entry.tag != tag::SYNC);
+        batch.map(|entry| entry.delivered.complete = true).count()
+    }
+
     /// The frames of a range of requests.
     pub(super) fn frames(&self, numbers: Range<usize>) -> &[u8] {
         let end = self.entries.get(numbers.end).map_or(self.bytes.len(), |e| e.start);

@@ -17,11 +17,13 @@ pub(super) enum Token<'a> {
 impl<'a> Lexer<'a> {
     /// The next word; something that is none stands for itself.
     pub(super) fn next_word(&mut self) -> Option<&'a [u8]> {
+        self.skip_blanks_and_comments();
+        let first = *self.0.first()?;
         match self.next_token()? {
             Token::Word(word) | Token::Quoted(word) => Some(word),
-            Token::Other => Some(b"("),
+            Token::Other if first == b'(' => Some(b"("),
+            Token::Other | Token::Unclear => Some(b"?"),
             Token::Semicolon => self.next_word(),
-            Token::Unclear => Some(b"?"),
         }
     }
 
@@ -43,6 +45,10 @@ impl<'a> Lexer<'a> {
             b';' => (1, |_| Token::Semicolon),
             b'\'' => return Some(self.string(0, false)),
             b'e' | b'E' if text.get(1) == Some(&b'\'') => return Some(self.string(1, true)),
+            0 => {
+                self.0 = &[];
+                return Some(Token::Unclear);
+            }
             b'"' => return Some(self.quoted()),
             b'$' => return Some(self.dollar_quoted()),
             first if is_word_start(first) => {
@@ -60,16 +66,26 @@ impl<'a> Lexer<'a> {
     fn skip_blanks_and_comments(&mut self) {
         loop {
             let text = self.0;
-            let blanks = text.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(text.len());
+            let blanks = text.iter().position(|b| !is_blank(*b)).unwrap_or(text.len());
             self.0 = &text[blanks..];
             if self.0.starts_with(b"--") {
-                self.0 = memchr::memchr(b'\n', self.0).map_or(&[][..], |end| &self.0[end + 1..]);
+                self.skip_line_comment();
             } else if self.0.starts_with(b"/*") {
                 self.skip_block_comment();
             } else {
                 return;
             }
         }
+    }
+
+    /// PostgreSQL ends the comment at a carriage return too, CockroachDB does not: unless a newline follows, nobody can tell.
+    fn skip_line_comment(&mut self) {
+        let Some(end) = memchr::memchr2(b'\n', b'\r', self.0) else {
+            self.0 = &[];
+            return;
+        };
+        let lone = self.0[end] == b'\r' && self.0.get(end + 1) != Some(&b'\n');
+        self.0 = if lone { UNCLEAR } else { &self.0[end + 1..] };
     }
 
     /// Block comments nest.
@@ -148,6 +164,14 @@ impl<'a> Lexer<'a> {
             }
         }
     }
+}
+
+/// What stands for the rest of a text that cannot be told: no text has a zero byte.
+const UNCLEAR: &[u8] = b"\0";
+
+/// White space, the vertical tab included, as in PostgreSQL 16 and later.
+const fn is_blank(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
 }
 
 /// Letters, underscore and every byte of a multi-byte character begin an identifier.

@@ -32,7 +32,7 @@ impl Mode {
 pub enum Dialect {
     /// `ROLLBACK TO SAVEPOINT cockroach_restart`: keeps locks and the place in the line.
     Cockroach,
-    /// `ROLLBACK` and the client's own `BEGIN`: the only thing that gives PostgreSQL a new snapshot.
+    /// `ROLLBACK AND CHAIN`, or `ROLLBACK` and the client's own `BEGIN`: only a new transaction gets a new snapshot.
     Postgres,
 }
 

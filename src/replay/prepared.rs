@@ -73,6 +73,8 @@ pub(super) struct Names {
     made: HashSet<Box<[u8]>>,
     unnamed: Unnamed,
     closed_from_before: bool,
+    /// A name was made twice, or closed after it was made.
+    remade: bool,
 }
 
 /// What a transaction does with the unnamed statement.
@@ -92,7 +94,7 @@ impl Names {
     /// A Parse goes out.
     pub(super) fn parse(&mut self, statement: &[u8]) {
         if !statement.is_empty() {
-            self.made.insert(statement.into());
+            self.remade |= !self.made.insert(statement.into());
         } else if matches!(self.unnamed, Unnamed::FromBefore | Unnamed::Lost) {
             self.unnamed = Unnamed::Lost;
         } else {
@@ -109,7 +111,14 @@ impl Names {
 
     /// A Close goes out.
     pub(super) fn close(&mut self, statement: &[u8]) {
-        self.closed_from_before |= !statement.is_empty() && !self.made.contains(statement);
+        let made = self.made.contains(statement);
+        self.remade |= made;
+        self.closed_from_before |= !statement.is_empty() && !made;
+    }
+
+    /// Whether each statement that was made under a name is still the one under that name.
+    pub(super) const fn are_kept(&self) -> bool {
+        !self.remade
     }
 
     /// Whether a replay could meet other statements under these names. In a transaction block even an unnamed one that
@@ -160,7 +169,7 @@ mod tests {
         names.use_statement(b"");
         names.parse(b"s");
         names.close(b"s");
-        assert!(!names.are_lost(true));
+        assert!(!names.are_lost(true) && !names.are_kept());
         names.close(b"named before");
         assert!(names.are_lost(true));
 

@@ -10,6 +10,7 @@ use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::state::State;
 use super::statement::{Class, Classes};
+use super::unit::{Release, Savepoint};
 use crate::wire::frontend::{self, Bind, Parse, tag};
 use crate::wire::{BadLength, HEADER_BYTES, Header};
 
@@ -32,8 +33,8 @@ impl Engine {
         if self.state == State::Ended {
             return Ok(bytes.len());
         }
-        let mut run = 0;
         let mut at = self.frontend_rest.min(bytes.len());
+        let mut run = if self.frontend_dropping { at } else { 0 };
         self.frontend_rest -= at;
         while self.takes_requests() {
             let Some(header) = Header::parse(&bytes[at..])? else { break };
@@ -42,14 +43,23 @@ impl Engine {
                 if header.frame_bytes <= self.policy.journal_bytes && !self.streams(header.tag) {
                     break;
                 }
-                self.long_request(now, header.tag, &bytes[at + HEADER_BYTES..], out);
+                self.frontend_dropping = self.discarding;
+                if self.discarding {
+                    out.backend(&bytes[run..at]);
+                    run = bytes.len();
+                } else {
+                    self.long_request(now, header.tag, &bytes[at + HEADER_BYTES..], out);
+                }
                 self.frontend_rest = header.frame_bytes - available;
                 at = bytes.len();
                 break;
             }
             let frame = &bytes[at..at + header.frame_bytes];
-            let last = at + header.frame_bytes == bytes.len();
-            match self.request(now, header.tag, frame, last, out) {
+            let next = bytes.get(at + header.frame_bytes).copied();
+            if next.is_none() && self.commits_in_batch(header.tag, frame) {
+                break;
+            }
+            match self.request(now, header.tag, frame, next, out) {
                 Step::Forward => {}
                 Step::After(added) => {
                     out.backend(&bytes[run..at]);
@@ -81,6 +91,9 @@ impl Engine {
             State::Open => unconfirmed,
             state => state.is_retrying(),
         };
+        // Behind a RELEASE a COMMIT or ROLLBACK may have to follow, before anything else.
+        let releases = self.unit.release != Release::None || self.outstanding.ends_failed_commit();
+        let waits = waits || (releases && self.outstanding.ends_cycle());
         let copies = self.outstanding.is_copying();
         (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
     }
@@ -104,12 +117,33 @@ impl Engine {
         if self.state.is_journalling() {
             self.pass_through(Reason::JournalLimit, out);
         }
-        self.outstanding.push(tag, Owner::Unjournalled);
+        let commits = classes.may_end() || (runs(tag) && !self.unit.explicit);
+        if self.outstanding.push(tag, Owner::Unjournalled) && commits {
+            self.outstanding.mark_commit();
+        }
     }
 
-    /// One frame of the client; `last` if it is the last one read.
-    fn request(&mut self, now: Duration, tag: u8, frame: &[u8], last: bool, out: &mut impl Output) -> Step {
+    /// Whether an Execute runs a COMMIT: what is sent before it depends on what follows it, and without a Sync or a Flush behind it
+    /// there is no answer to wait for.
+    fn commits_in_batch(&self, tag: u8, frame: &[u8]) -> bool {
+        let portal = || frontend::execute(&frame[HEADER_BYTES..]);
+        tag == tag::EXECUTE
+            && matches!(self.unit.savepoint, Savepoint::Before(_))
+            && portal().is_some_and(|portal| self.prepared.execute(portal).is(Class::Commit))
+    }
+
+    /// One frame of the client; `next` is the type of the one behind it, if that was read too.
+    fn request(
+        &mut self,
+        now: Duration,
+        tag: u8,
+        frame: &[u8],
+        next: Option<u8>,
+        out: &mut impl Output,
+    ) -> Step {
         if tag == tag::TERMINATE {
+            // The server closes the connection without a word, and so does the proxy.
+            self.farewell = true;
             return Step::Forward;
         }
         if self.discarding {
@@ -131,7 +165,7 @@ impl Engine {
         let opened = self.second_cycle_begins();
         let classes = self.classes(tag, &frame[HEADER_BYTES..]);
         self.unit.count(tag, classes);
-        if self.can_defer(tag, classes, frame, last) {
+        if self.can_defer(tag, classes, frame, next.is_none()) {
             return self.defer_begin(frame, out);
         }
         let begin = match self.unit.begin {
@@ -143,7 +177,7 @@ impl Engine {
             Begin::Deferred => self.deferred_begin(),
             Begin::Sent | Begin::Unconfirmed => Vec::new(),
         };
-        let step = self.opened_request(tag, classes, frame, opened, out);
+        let step = self.opened_request(tag, classes, frame, opened, next, out);
         step.behind(begin)
     }
 
@@ -154,6 +188,7 @@ impl Engine {
         classes: Classes,
         frame: &[u8],
         opened: bool,
+        next: Option<u8>,
         out: &mut impl Output,
     ) -> Step {
         if !matches!(self.state, State::Passthrough(_))
@@ -162,12 +197,13 @@ impl Engine {
             self.pass_through(reason, out);
         }
         if let State::Passthrough(_) = self.state {
-            if self.outstanding.push(tag, Owner::Unjournalled) && classes.may_end() {
+            let commits = classes.may_end() || (runs(tag) && !self.unit.explicit);
+            if self.outstanding.push(tag, Owner::Unjournalled) && commits {
                 self.outstanding.mark_commit();
             }
             return Step::Forward;
         }
-        self.journalled_request(tag, classes, frame, opened)
+        self.journalled_request(tag, classes, frame, opened, next)
     }
 
     /// Whether this is the first request after a BEGIN that stood alone in the first cycle.
@@ -177,7 +213,8 @@ impl Engine {
             return false;
         }
         unit.opening = self.journal.len();
-        unit.classes.is(Class::Begin) && unit.statements == 1
+        unit.opened_plainly = unit.classes.is(Class::Begin) && unit.statements == 1;
+        unit.opened_plainly
     }
 
     /// Whether the transaction can still be replayed with this request in it; if not, why.
@@ -194,7 +231,14 @@ impl Engine {
     }
 
     /// Keeps a request and passes it on, with what the dialect adds.
-    fn journalled_request(&mut self, tag: u8, classes: Classes, frame: &[u8], opened: bool) -> Step {
+    fn journalled_request(
+        &mut self,
+        tag: u8,
+        classes: Classes,
+        frame: &[u8],
+        opened: bool,
+        next: Option<u8>,
+    ) -> Step {
         if is_copy(tag) {
             self.outstanding.push(tag, Owner::Unjournalled);
             self.journal.push_copy_data(frame);
@@ -205,7 +249,7 @@ impl Engine {
         let number = self.journal.push(tag, effect, frame);
         let step = match added {
             Some(savepoint) => Step::After(savepoint),
-            None if effect == Effect::Commits => self.commit_request(tag),
+            None if effect == Effect::Commits => self.commit_request(tag, next),
             None => Step::Forward,
         };
         if self.outstanding.push(tag, Owner::Journalled(number)) {

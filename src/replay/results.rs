@@ -9,7 +9,7 @@ use super::outstanding::{Fit, Owner, Request};
 use super::reason::Reason;
 use super::scan::Scan;
 use super::state::State;
-use super::unit::{Release, Savepoint};
+use super::unit::Release;
 use crate::wire::SqlState;
 use crate::wire::backend::{self, ErrorFields, Status, tag};
 
@@ -24,7 +24,7 @@ impl Engine {
         out: &mut impl Output,
     ) {
         let Some(front) = self.outstanding.front() else { return };
-        if self.released_answer(front, frame_tag, scan, out) {
+        if self.released_answer(now, front, frame_tag, scan, out) {
             return;
         }
         match frame_tag {
@@ -56,12 +56,7 @@ impl Engine {
     /// Notes how the transaction ends, by the tag of the statement that may end it.
     fn note_end(&mut self, number: usize, body: &[u8]) {
         if self.unit.explicit && self.journal.entry(number).is_some_and(|e| e.effect.ends()) {
-            self.unit.outcome = match backend::command_tag(body) {
-                Some(b"COMMIT") => Some(Outcome::Committed),
-                Some(b"ROLLBACK") => Some(Outcome::RolledBack),
-                _ => return,
-            };
-            (self.unit.release, self.unit.savepoint) = (Release::None, Savepoint::None);
+            self.unit.note_tag(backend::command_tag(body));
         }
     }
 
@@ -115,7 +110,6 @@ impl Engine {
         if live {
             self.deliver(now, scan, out);
         } else {
-            self.reading.forwarding = false;
             scan.skip(out);
         }
     }
@@ -170,6 +164,7 @@ impl Engine {
     ) -> bool {
         let seen = self.journal.entry(number).map_or_else(Delivered::default, |e| e.delivered);
         let live = self.next_frame(&seen, scan);
+        self.reading.failed = true;
         if self.digests() {
             self.reading.digest.update(scan.before());
             self.reading.digest.update_error(fields);
@@ -208,7 +203,14 @@ impl Engine {
             }
         });
         if differs {
-            self.give_up_on_difference(now, number, out);
+            return self.give_up_on_difference(now, number, out);
+        }
+        if let State::Replaying { sent, since } = self.state
+            && self.outstanding.is_skipping()
+        {
+            // What is still to be sent of the batch would be passed over as well.
+            let skipped = self.journal.complete_to_sync(sent);
+            self.state = State::Replaying { sent: sent + skipped, since };
         }
     }
 
@@ -220,7 +222,7 @@ impl Engine {
         out: &mut impl Output,
     ) -> bool {
         scan.flush(out);
-        if self.commit_error(fields, out) {
+        if self.commit_error(fields) {
             return true;
         }
         scan.leave_out();

@@ -20,6 +20,9 @@ use crate::wire::{HEADER_BYTES, SqlState, encode};
 /// A portal that does not exist.
 const NO_PORTAL: &str = "reprise_no_portal";
 
+/// Begins the transaction anew, with the options that it had: PostgreSQL 12 and later.
+const CHAIN: &str = "ROLLBACK AND CHAIN";
+
 impl Engine {
     /// Whether the transaction must be run again after this error.
     pub(super) fn is_conflict(&self, sqlstate: SqlState) -> bool {
@@ -59,6 +62,7 @@ impl Engine {
         self.note_conflict(now, sqlstate, phase, out);
         self.replay_ended(now, out);
         self.keep_original(scan.body());
+        (self.unit.conflict_at, self.unit.conflict_status) = (number, None);
         let refusal = self.refusal(number);
         match refusal {
             Some(reason) if replaying => {
@@ -80,7 +84,8 @@ impl Engine {
         }
     }
 
-    /// Keeps the conflict from the client, and notes how much of the answer it had been shown before.
+    /// Keeps the conflict from the client, and notes how much of the answer it had been shown before: in a replay, what goes
+    /// beyond that of earlier attempts. Less than that, or as much, is not compared yet and tells nothing.
     fn drop_conflict(&mut self, number: usize, scan: &mut Scan<'_>, out: &mut impl Output) {
         let digest = self.reading.digest.so_far(scan.before());
         scan.leave_out();
@@ -88,7 +93,7 @@ impl Engine {
         if self.held.is_empty()
             && let Some(entry) = self.journal.entry_mut(number)
             && !entry.delivered.complete
-            && self.reading.frames >= entry.delivered.frames
+            && self.reading.frames > entry.delivered.frames
         {
             entry.delivered.frames = self.reading.frames;
             entry.delivered.rows = self.reading.rows;
@@ -165,7 +170,9 @@ impl Engine {
             {
                 self.end_unit(now, out);
             }
-            State::Committing if ready && self.unit.outcome.is_some() => self.begin_behind(now, out),
+            State::Committing | State::Passthrough(_) if ready && self.unit.ended => {
+                self.begin_behind(now, true, out)
+            }
             State::Committing if ready => self.state = State::Open,
             State::Open | State::Committing | State::Passthrough(_) => {}
             State::Draining => self.back_off(now, out),
@@ -202,9 +209,10 @@ impl Engine {
     /// Reprise waits, and the rest of the journal can go in one write. It must not go together with the BEGIN: if that failed,
     /// the rest would run outside a transaction.
     ///
-    /// With a savepoint to go back to nothing is sent: the transaction keeps its locks and its place in the line.
+    /// With a savepoint to go back to, or a transaction to chain to, nothing is sent yet: the first keeps its locks and its
+    /// place in the line, and the second has none.
     fn reopen(&mut self, out: &mut impl Output) {
-        if self.restarts_at_savepoint() {
+        if self.restarts_at_savepoint() || self.restarts_by_chaining() {
             return;
         }
         let mut bytes = Vec::new();
@@ -221,6 +229,16 @@ impl Engine {
         out.backend(&bytes);
     }
 
+    /// Whether `ROLLBACK AND CHAIN` restarts the transaction: it goes with the journal in one write, for if it fails the
+    /// transaction stays failed, and nothing behind it runs. PostgreSQL frees all locks of a failed transaction at its error,
+    /// but not those from before a savepoint of the client's: then it is ended before the pause.
+    fn restarts_by_chaining(&self) -> bool {
+        self.chains
+            && self.unit.opened_plainly
+            && self.status == Status::Failed
+            && !names(self.journal.all(), &[b"savepoint"])
+    }
+
     fn restarts_at_savepoint(&self) -> bool {
         matches!(self.unit.savepoint, Savepoint::Before(_)) && self.status != Status::Idle
     }
@@ -232,6 +250,10 @@ impl Engine {
         match self.unit.savepoint {
             Savepoint::Before(_) => {
                 encode::query(&mut bytes, cockroach::RESTART);
+                self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
+            }
+            _ if self.restarts_by_chaining() => {
+                encode::query(&mut bytes, CHAIN);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
             }
             Savepoint::Again => {
@@ -257,7 +279,8 @@ impl Engine {
     fn go_on(&mut self, now: Duration, ready: bool, out: &mut impl Output) {
         let State::Replaying { sent, since } = self.state else { return };
         if sent < self.journal.len() {
-            if self.unit.cancelled {
+            let runs = self.journal.entries_from(sent).iter().any(Entry::is_statement);
+            if self.unit.cancelled && runs {
                 return self.give_up(now, Reason::Cancelled, out);
             }
             if ready && self.unit.explicit && self.status == Status::Idle {
@@ -299,7 +322,8 @@ impl Engine {
         for number in first..end {
             self.write_request(number, bytes);
         }
-        if !self.outstanding.ends_cycle() {
+        let flushes = end > first && self.journal.entry(end - 1).is_some_and(|last| last.tag == tag::FLUSH);
+        if !self.outstanding.ends_cycle() && !flushes {
             encode::flush(bytes);
         }
         end
@@ -318,11 +342,18 @@ impl Engine {
         if entry.tag == tag::PARSE
             && let Some(parse) = frontend::Parse::view(&frame[HEADER_BYTES..]).filter(named)
         {
+            // No rollback undoes it, and the client counts on it whatever becomes of the transaction: it is left alone.
+            if entry.delivered.complete && self.unit.names.are_kept() {
+                return;
+            }
             encode::close_statement(bytes, parse.statement);
             self.outstanding.push(tag::CLOSE, Owner::Control(Control::CloseStatement));
         }
         let step = match entry.effect {
-            Effect::Commits => self.commit_request(entry.tag),
+            Effect::Commits => {
+                let next = self.journal.entry(number + 1).map(|next| next.tag);
+                self.commit_request(entry.tag, next)
+            }
             _ => Step::Forward,
         };
         let releases = entry.tag == tag::QUERY && matches!(step, Step::Instead(_));

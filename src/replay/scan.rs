@@ -11,7 +11,7 @@ pub(super) struct Scan<'a> {
     /// Its end.
     pub(super) end: usize,
     /// Start of what is to be forwarded and is not yet.
-    run: usize,
+    pub(super) run: usize,
     /// Start of what belongs to the answer at hand and is not digested yet.
     pub(super) undigested: usize,
 }

@@ -175,6 +175,7 @@ fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
         b'U' if is("UNLISTEN") => Class::Utility,
         b'E' if is("EXPLAIN") => Class::Utility,
         b'(' => Class::Data,
+        b'?' => Class::Unclear,
         _ => Class::Definition,
     }
 }
@@ -356,6 +357,10 @@ mod tests {
             expect(sql, Class::Data);
         }
         expect("SELECT 'a\\'; COMMIT; b", Class::Unclear);
+        expect("-- x\rCOMMIT", Class::Unclear);
+        expect("-- x\r\nCOMMIT", Class::Commit);
+        expect("\x0bCOMMIT", Class::Commit);
+        expect("= COMMIT", Class::Unclear);
     }
 
     #[test]

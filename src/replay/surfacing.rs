@@ -6,6 +6,7 @@ use super::cockroach;
 use super::engine::{Engine, Output};
 use super::event::{Outcome, Phase};
 use super::explain::{self, Difference};
+use super::journal::Effect;
 use super::outstanding::{Control, Owner};
 use super::policy::Mode;
 use super::reason::Reason;
@@ -86,7 +87,8 @@ impl Engine {
         scan: &mut Scan<'_>,
         out: &mut impl Output,
     ) {
-        self.note_difference(now, number, frame_tag == tag::ERROR_RESPONSE, out);
+        let failed = frame_tag == tag::ERROR_RESPONSE || self.reading.failed;
+        self.note_difference(now, number, failed, out);
         self.drop_answer(now, frame_tag, scan, out);
         self.end_cycle(out);
     }
@@ -148,9 +150,17 @@ impl Engine {
     /// The status that the client finds the session in: a failed COMMIT, or statement in autocommit, leaves none open.
     fn surfaced_status(&self) -> Status {
         let waiting = self.journal.entries_from(self.journal.first_incomplete());
-        let awaited = waiting.iter().find(|entry| entry.is_statement() || entry.is_cycle_end());
-        let ends = awaited.is_none_or(|entry| entry.effect.ends()) || !self.unit.explicit;
-        if ends { Status::Idle } else { Status::Failed }
+        let awaited = waiting.iter().position(|entry| entry.is_statement() || entry.is_cycle_end());
+        let Some(at) = awaited.filter(|_| self.unit.explicit) else {
+            return if self.unit.explicit { Status::Failed } else { Status::Idle };
+        };
+        let met_there = self.unit.conflict_at == self.journal.first_incomplete() + at;
+        match (waiting[at].effect, self.unit.conflict_status) {
+            (Effect::Commits, _) => Status::Idle,
+            // A string that may end the transaction: it is where the conflict left it.
+            (effect, Some(status @ (Status::Idle | Status::Failed))) if effect.ends() && met_there => status,
+            _ => Status::Failed,
+        }
     }
 
     /// The original error for the request that the client waits for, and the status behind it.
@@ -211,11 +221,11 @@ impl Engine {
         out.close();
     }
 
-    /// A transaction was committed although one of its statements met a conflict: nothing is run again.
+    /// The database has said both that the transaction is committed and that it is not: nothing is run again.
     pub(super) fn in_doubt(&mut self, now: Duration, out: &mut impl Output) {
         out.frontend(&explain::fatal(
             SqlState::RESOLUTION_UNKNOWN,
-            "the transaction was committed although one of its statements met a conflict",
+            "whether the transaction was committed is unknown: what the database answered contradicts itself",
             "Look at the data before you run it again.",
         ));
         self.end_session(now, Outcome::InDoubt, out);

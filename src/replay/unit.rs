@@ -7,6 +7,7 @@ use super::event::{Outcome, TransactionEnd};
 use super::prepared::Names;
 use super::statement::{Class, Classes};
 use super::{Dialect, Reason};
+use crate::wire::backend::Status;
 use crate::wire::frontend::tag;
 
 /// The savepoint of the cockroach dialect and what became of it.
@@ -33,6 +34,8 @@ pub(super) enum Release {
     Sent,
     /// It succeeded: the data is committed.
     Done,
+    /// It succeeded, and the COMMIT behind it failed: the status behind that tells what is true.
+    Disputed,
     /// It was refused because the transaction had failed before.
     Refused,
     /// It failed: the session is in a failed transaction, where a failed COMMIT would have left none.
@@ -52,6 +55,8 @@ pub(super) struct Unit {
     pub(super) explicit: bool,
     /// What occurs in its texts.
     pub(super) classes: Classes,
+    /// Whether a plain BEGIN is all that the first cycle is.
+    pub(super) opened_plainly: bool,
     /// Requests of the first cycle, which opens it; zero until the second cycle begins.
     pub(super) opening: usize,
     /// Whether the cycle being sent may end it.
@@ -76,6 +81,12 @@ pub(super) struct Unit {
     pub(super) release: Release,
     /// Whether the client asked to cancel.
     pub(super) cancelled: bool,
+    /// Whether a statement has ended it, by the tag that the server gave.
+    pub(super) ended: bool,
+    /// The request that met the last conflict.
+    pub(super) conflict_at: usize,
+    /// The status that the server was in behind it.
+    pub(super) conflict_status: Option<Status>,
     /// How it ended, once that is known.
     pub(super) outcome: Option<Outcome>,
     /// Why it cannot be replayed.
@@ -92,6 +103,7 @@ impl Unit {
             begin: Begin::Sent,
             explicit: false,
             classes: Classes::default(),
+            opened_plainly: false,
             opening: 0,
             cycle_ends: false,
             at_cycle_start: true,
@@ -104,6 +116,9 @@ impl Unit {
             savepoint: Savepoint::None,
             release: Release::None,
             cancelled: false,
+            ended: false,
+            conflict_at: 0,
+            conflict_status: None,
             outcome: None,
             not_replayable: None,
             journal_bytes: 0,
@@ -118,6 +133,20 @@ impl Unit {
         self.statements += u32::from(matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL));
         self.explicit |= classes.has(Class::Begin);
         self.classes = self.classes.union(classes);
+    }
+
+    /// A statement that may end the transaction is answered with this tag.
+    pub(super) fn note_tag(&mut self, tag: Option<&[u8]>) {
+        let outcome = match tag {
+            Some(b"COMMIT") => Outcome::Committed,
+            Some(b"ROLLBACK") => Outcome::RolledBack,
+            _ => return,
+        };
+        if self.explicit && !matches!(self.outcome, Some(Outcome::Surfaced(_))) {
+            self.outcome = Some(outcome);
+        }
+        self.ended = true;
+        (self.release, self.savepoint) = (Release::None, Savepoint::None);
     }
 
     /// Why what the texts of the transaction do rules a replay out. A transaction that is explicit runs as one whole;

@@ -122,6 +122,12 @@ pub static METRICS: &[Metric] = &[
         help: "Client connections that did not become a session, by cause.",
     },
     Metric {
+        name: "reprise_sessions_broken_total",
+        kind: Kind::Counter,
+        labels: &["cause"],
+        help: "Sessions that ended because something went wrong, by cause.",
+    },
+    Metric {
         name: "reprise_cancel_requests_total",
         kind: Kind::Counter,
         labels: &[],

@@ -3,8 +3,8 @@
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
-use super::Refusal;
 use super::catalogue::Maker;
+use super::{Breakage, Refusal};
 use crate::replay::{Event, Outcome, Phase, Reason, TransactionEnd};
 use crate::wire::SqlState;
 
@@ -24,6 +24,7 @@ pub(super) struct Metrics {
     backoff_seconds: Histogram,
     replayed_bytes: IntCounter,
     refused: Labelled<Refusal>,
+    broken: Labelled<Breakage>,
     pub(super) sessions: IntGauge,
     pub(super) sessions_total: IntCounter,
     pub(super) cancel_requests: IntCounter,
@@ -49,6 +50,7 @@ impl Metrics {
             backoff_seconds: make.histogram("reprise_backoff_seconds"),
             replayed_bytes: make.counter("reprise_replayed_bytes_total"),
             refused: by_cause(&make.counters("reprise_sessions_refused_total")),
+            broken: by_breakage(&make.counters("reprise_sessions_broken_total")),
             sessions: make.gauge("reprise_sessions"),
             sessions_total: make.counter("reprise_sessions_total"),
             cancel_requests: make.counter("reprise_cancel_requests_total"),
@@ -84,6 +86,10 @@ impl Metrics {
         if let Some(reason) = end.not_replayable {
             self.not_replayable.count(reason);
         }
+    }
+
+    pub(super) fn count_breakage(&self, cause: Breakage) {
+        self.broken.count(cause);
     }
 
     pub(super) fn count_refusal(&self, cause: Refusal) {
@@ -140,6 +146,10 @@ fn by_reason(counters: &IntCounterVec) -> Labelled<Reason> {
 
 fn by_cause(counters: &IntCounterVec) -> Labelled<Refusal> {
     Labelled(Refusal::ALL.map(|cause| (cause, counters.with_label_values(&[cause.name()]))).into())
+}
+
+fn by_breakage(counters: &IntCounterVec) -> Labelled<Breakage> {
+    Labelled(Breakage::ALL.map(|cause| (cause, counters.with_label_values(&[cause.name()]))).into())
 }
 
 fn conflicts(counters: &IntCounterVec) -> Labelled<(Option<SqlState>, Phase)> {

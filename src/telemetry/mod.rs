@@ -61,6 +61,35 @@ impl Refusal {
     }
 }
 
+/// What ended a session that should have gone on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Breakage {
+    /// The client sent what is no message.
+    ClientViolation,
+    /// The database sent what is no message.
+    UpstreamViolation,
+    /// The connection to the database was lost while the session needed it.
+    UpstreamLost,
+    /// After a conflict the session could not be brought to a known state.
+    NotRecovered,
+}
+
+impl Breakage {
+    /// Every cause.
+    pub const ALL: [Self; 4] =
+        [Self::ClientViolation, Self::UpstreamViolation, Self::UpstreamLost, Self::NotRecovered];
+
+    /// The stable name, as in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ClientViolation => "client_violation",
+            Self::UpstreamViolation => "upstream_violation",
+            Self::UpstreamLost => "upstream_lost",
+            Self::NotRecovered => "not_recovered",
+        }
+    }
+}
+
 /// Everything that is counted, for one proxy.
 pub struct Telemetry {
     registry: Registry,
@@ -104,6 +133,11 @@ impl Telemetry {
     /// Conflicts hidden since the start.
     pub fn conflicts_hidden(&self) -> u64 {
         self.metrics.hidden.get()
+    }
+
+    /// Counts a session that ended because something went wrong. Logging it is left to who knows what.
+    pub fn session_broken(&self, cause: Breakage) {
+        self.metrics.count_breakage(cause);
     }
 
     /// Counts a CancelRequest.

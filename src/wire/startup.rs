@@ -38,6 +38,13 @@ pub struct Startup<'a> {
 }
 
 impl<'a> Startup<'a> {
+    /// Whether the parameters are whole pairs, and end where the packet does.
+    fn is_terminated(self) -> bool {
+        let mut pairs = Pairs(self.parameters);
+        pairs.by_ref().for_each(drop);
+        pairs.0 == [0]
+    }
+
     /// Names and values of the parameters, in wire order.
     pub fn parameters(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         Pairs(self.parameters)
@@ -106,10 +113,11 @@ impl<'a> Initial<'a> {
             CANCEL_REQUEST => Err(BadStartup::CancelLength),
             version => {
                 let (major, minor) = ((version >> 16) as u16, version as u16);
-                if major == 3 && rest.last() != Some(&0) {
+                let startup = Startup { major, minor, parameters: rest };
+                if major == 3 && !startup.is_terminated() {
                     return Err(BadStartup::Layout);
                 }
-                Ok(Self::Startup(Startup { major, minor, parameters: rest }))
+                Ok(Self::Startup(startup))
             }
         }
     }
@@ -175,6 +183,9 @@ mod tests {
         assert_eq!(Initial::packet_bytes(&u32::MAX.to_be_bytes()), Err(BadStartup::Length(u32::MAX)));
         assert_eq!(Initial::packet_bytes(&[0, 0, 0, 8]), Ok(Some(8)));
         assert_eq!(Initial::parse(&packet(CANCEL_REQUEST, b"123")), Err(BadStartup::CancelLength));
-        assert_eq!(Initial::parse(&packet(3 << 16, b"user\0ann")), Err(BadStartup::Layout));
+        for parameters in [&b"user\0ann"[..], b"user\0ann\0", b"user\0ann\0\0more", b""] {
+            assert_eq!(Initial::parse(&packet(3 << 16, parameters)), Err(BadStartup::Layout));
+        }
+        assert!(Initial::parse(&packet(3 << 16, b"\0")).is_ok());
     }
 }

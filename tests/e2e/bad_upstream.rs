@@ -138,6 +138,7 @@ async fn it_talks_nonsense_in_a_session() {
         wire.send([Frontend::Query("SELECT 1".into())]).await;
         let answer = wire.until_closed().await;
         expect_fatal(&answer, "08006", "does not speak the PostgreSQL protocol");
+        proxy.until_metric("reprise_sessions_broken_total{cause=\"upstream_violation\"}", 1.0).await;
         proxy.until_idle().await;
     }
 }

@@ -19,9 +19,6 @@ const SETTINGS: [(&str, &str); 2] = [("max_prepared_transactions", "20"), ("time
 /// other than 3 in words of its own.
 const ANSWERED_BY_THE_PROXY: [&str; 2] = ["pu-02b", "pu-05"];
 
-/// The case of a Terminate in a transaction.
-const UNANSWERED_TERMINATE: &str = "pu-10";
-
 /// Whether a conflict was recorded in it: that is what the transparent mode hides or explains.
 fn has_conflict(case: &Case) -> bool {
     let is_conflict =
@@ -52,7 +49,7 @@ async fn differing(
     let report = tokio::task::spawn_blocking(move || {
         let mut report = Report::default();
         for mut recording in recordings(Server::Postgres).expect("the recordings are in the notation") {
-            recording.cases.retain(|case| case.id != UNANSWERED_TERMINATE && wanted(case));
+            recording.cases.retain(wanted);
             report.check(&player, &recording, &Selection::default(), Comparison::Strict);
         }
         report

@@ -102,7 +102,8 @@ async fn transactions_that_do_not_finish_in_time_are_cut_off() {
     program.terminate().await;
     assert_eq!(program.exit_code().await, Some(0));
     program.logged("sessions with open transactions are cut off").await;
-    within("the end", busy.until_closed()).await;
+    let farewell = within("the end", busy.until_closed()).await;
+    assert_eq!(farewell, "57P01", "it is told, and not just cut");
     database.until_deserted().await;
     assert_eq!(database.query("SELECT v FROM kv WHERE k = 1").await, "10");
 }

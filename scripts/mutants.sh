@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Shows that the simulator's checks bite: puts one small wrong after the other (mutants.txt) into a copy of the sources, and plays seeds
+# until one fails. A wrong that no seed finds, or that does not fit the sources any more, is a failure.
+#
+#   scripts/mutants.sh [words of a name]      SEEDS=n: seeds for each, 20000 unless told
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The copy has a place of its own in the target folder, so that what is built for it is built once.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target} SEEDS=${SEEDS:-20000} RUST_BACKTRACE=0
+copy=$CARGO_TARGET_DIR/mutants
+rm -rf "$copy"
+mkdir -p "$copy"
+git ls-files -z --cached --others --exclude-standard | xargs -0 tar -c | tar -xm -C "$copy"
+missed=0
+
+# Puts $3 in the place of every $2 in the file $1 of the copy.
+put() {
+    FROM=$2 TO=$3 perl -0pi -e '$found = s/\Q$ENV{FROM}\E/$ENV{TO}/g; END { exit !$found }' "$copy/$1"
+}
+
+# Plays the mutated copy, and prints what fails: false if nothing does.
+play() {
+    (cd "$copy" && cargo test --quiet --test simulation) >"$copy/output" 2>&1 && return 1
+    grep -om1 -E '^seed [0-9]+, client [0-9]+: [^"]{0,60}|panicked at src[^ ]*' "$copy/output"
+}
+
+echo "without any wrong:"
+(cd "$copy" && SEEDS=500 cargo test --quiet --test simulation >"$copy/output" 2>&1) || { cat "$copy/output"; exit 1; }
+while IFS= read -r name; do
+    [[ -z $name || $name == \#* ]] && continue
+    read -r file && IFS= read -r from && IFS= read -r to
+    [[ $name == *"${1:-}"* ]] || continue
+    if ! put "$file" "$from" "$to"; then
+        echo "DOES NOT FIT  $name"
+        missed=$((missed + 1))
+    elif found=$(play); then
+        echo "caught        $name: $found"
+    elif grep -q '^error.*could not compile' "$copy/output"; then
+        echo "NOT COMPILED  $name"
+        grep -m1 -A5 '^error' "$copy/output"
+        missed=$((missed + 1))
+    else
+        echo "MISSED        $name"
+        missed=$((missed + 1))
+    fi
+    cp "$file" "$copy/$file"
+done <scripts/mutants.txt
+exit $((missed > 0))
