@@ -32,6 +32,7 @@ while IFS= read -r name; do
     [[ -z $name || $name == \#* ]] && continue
     read -r file && IFS= read -r from && IFS= read -r to
     [[ $name == *"${1:-}"* ]] || continue
+    cp "$copy/$file" "$place/original"
     if ! put "$file" "$from" "$to"; then
         echo "DOES NOT FIT  $name"
         missed=$((missed + 1))
@@ -45,6 +46,6 @@ while IFS= read -r name; do
         echo "MISSED        $name"
         missed=$((missed + 1))
     fi
-    cp "$file" "$copy/$file"
+    cp "$place/original" "$copy/$file"
 done <scripts/mutants.txt
 exit $((missed > 0))

@@ -167,13 +167,16 @@ impl Engine {
         if self.released_answer(now, front, frame_tag, scan, out) {
             return;
         }
+        if front.owner == Owner::Control(Control::EndFailedCommit) {
+            return self.failed_commit_ends(front, frame_tag, scan, out);
+        }
         if frame_tag == tag::COMMAND_COMPLETE && front.commits {
             self.unit.note_tag(backend::command_tag(scan.body()));
         }
         if frame_tag == tag::ERROR_RESPONSE {
             return self.relay_failure(now, front, scan, out);
         }
-        if matches!(front.owner, Owner::Control(control) if !control.is_shown(frame_tag)) {
+        if matches!(front.owner, Owner::Control(_)) {
             scan.skip(out);
         }
         if front.fit(frame_tag) == Fit::Ends {
@@ -293,10 +296,8 @@ impl Engine {
         out: &mut impl Output,
     ) {
         let Some(front) = self.outstanding.front() else { return };
-        if control == Control::EndFailedCommit && frame_tag == tag::READY_FOR_QUERY {
-            scan.leave_out();
-            self.outstanding.pop();
-            return;
+        if control == Control::EndFailedCommit {
+            return self.failed_commit_ends(front, frame_tag, scan, out);
         }
         if frame_tag == tag::ERROR_RESPONSE {
             return self.control_error(now, control, scan, out);

@@ -158,6 +158,26 @@ impl Engine {
         true
     }
 
+    /// A frame of the answer to the ROLLBACK behind a COMMIT that has failed: the client gets its ReadyForQuery. Should a late cancel
+    /// have struck it, it is sent again.
+    pub(super) fn failed_commit_ends(
+        &mut self,
+        front: Request,
+        frame_tag: u8,
+        scan: &mut Scan<'_>,
+        out: &mut impl Output,
+    ) {
+        scan.leave_out();
+        if frame_tag != answer::READY_FOR_QUERY {
+            return scan.skip(out);
+        }
+        self.outstanding.pop();
+        if self.status != Status::Idle {
+            scan.skip(out);
+            self.end_failed_commit(front.owner, out);
+        }
+    }
+
     /// A COMMIT has failed, and the session is still in a transaction: that is ended, and the client gets the
     /// ReadyForQuery of its end.
     pub(super) fn end_failed_commit(&mut self, owner: Owner, out: &mut impl Output) {

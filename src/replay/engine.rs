@@ -210,7 +210,8 @@ impl Engine {
             }
             // The journal may be under way behind a BEGIN: cancelling that would let the rest run outside a transaction.
             State::Draining | State::GivingUp { .. } => false,
-            _ => true,
+            // The client's own request is answered: there is nothing of it left to cancel.
+            _ => !self.outstanding.ends_failed_commit(),
         }
     }
 

@@ -41,13 +41,6 @@ pub(super) enum Control {
     Fail,
 }
 
-impl Control {
-    /// Whether the client gets this frame of the answer: the ReadyForQuery of the ROLLBACK that ends its COMMIT.
-    pub(super) fn is_shown(self, frame_tag: u8) -> bool {
-        self == Self::EndFailedCommit && frame_tag == crate::wire::backend::tag::READY_FOR_QUERY
-    }
-}
-
 /// A request without its answer yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
@@ -209,6 +202,11 @@ impl Outstanding {
     /// Whether the server passes over everything up to a Sync that is not sent yet.
     pub(super) const fn is_skipping(&self) -> bool {
         self.skipping
+    }
+
+    /// Whether the server is at work on the end of a COMMIT that has failed.
+    pub(super) fn ends_failed_commit(&self) -> bool {
+        self.front().is_some_and(|front| front.owner == Owner::Control(Control::EndFailedCommit))
     }
 
     /// Whether the server takes COPY data.

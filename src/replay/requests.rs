@@ -10,7 +10,7 @@ use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::state::State;
 use super::statement::{Class, Classes};
-use super::unit::Savepoint;
+use super::unit::{Release, Savepoint};
 use crate::wire::frontend::{self, Bind, Parse, tag};
 use crate::wire::{BadLength, HEADER_BYTES, Header};
 
@@ -91,6 +91,9 @@ impl Engine {
             State::Open => unconfirmed,
             state => state.is_retrying(),
         };
+        // Behind a RELEASE a COMMIT or ROLLBACK may have to follow, before anything else.
+        let releases = self.unit.release != Release::None || self.outstanding.ends_failed_commit();
+        let waits = waits || (releases && self.outstanding.ends_cycle());
         let copies = self.outstanding.is_copying();
         (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
     }
@@ -189,7 +192,7 @@ impl Engine {
         out: &mut impl Output,
     ) -> Step {
         if !matches!(self.state, State::Passthrough(_))
-            && let Err(reason) = self.replayable(tag, frame, out)
+            && let Err(reason) = self.replayable(tag, classes, frame, out)
         {
             self.pass_through(reason, out);
         }
@@ -215,7 +218,17 @@ impl Engine {
     }
 
     /// Whether the transaction can still be replayed with this request in it; if not, why.
-    fn replayable(&mut self, tag: u8, frame: &[u8], out: &mut impl Output) -> Result<(), Reason> {
+    fn replayable(
+        &mut self,
+        tag: u8,
+        classes: Classes,
+        frame: &[u8],
+        out: &mut impl Output,
+    ) -> Result<(), Reason> {
+        // Should what is unanswered fail, the rest of the string behind its COMMIT would run all the same.
+        if classes.is_several() && classes.may_end() && !self.outstanding.is_empty() {
+            return Err(Reason::PipelinedPastEnd);
+        }
         match tag {
             tag::QUERY | tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE | tag::FLUSH => {}
             tag::SYNC | tag::FUNCTION_CALL | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}

@@ -84,7 +84,8 @@ impl Engine {
         }
     }
 
-    /// Keeps the conflict from the client, and notes how much of the answer it had been shown before.
+    /// Keeps the conflict from the client, and notes how much of the answer it had been shown before: in a replay, what goes
+    /// beyond that of earlier attempts. Less than that, or as much, is not compared yet and tells nothing.
     fn drop_conflict(&mut self, number: usize, scan: &mut Scan<'_>, out: &mut impl Output) {
         let digest = self.reading.digest.so_far(scan.before());
         scan.leave_out();
@@ -92,7 +93,7 @@ impl Engine {
         if self.held.is_empty()
             && let Some(entry) = self.journal.entry_mut(number)
             && !entry.delivered.complete
-            && self.reading.frames >= entry.delivered.frames
+            && self.reading.frames > entry.delivered.frames
         {
             entry.delivered.frames = self.reading.frames;
             entry.delivered.rows = self.reading.rows;

@@ -188,8 +188,8 @@ fn difference(surfaced: &Shown, reader: &Reader, client: u32, store: &Store) -> 
         }
         match step.frames.last().and_then(sqlstate).filter(|code| OWN_FAULTS.contains(code)) {
             Some(code) => own_fault = Some(format!("{} failed with {code}", step.id)),
-            // A conflict of a replay makes it run again; it is no difference.
-            None if step.frames.last().and_then(sqlstate) == Some("40001") => {}
+            // A conflict of a replay makes it run again: only the rows before it can differ.
+            None if step.frames.last().and_then(sqlstate) == Some("40001") && !rows_differ(shown, step) => {}
             None => return Ok(()),
         }
     }
@@ -197,6 +197,12 @@ fn difference(surfaced: &Shown, reader: &Reader, client: u32, store: &Store) -> 
         Some(fault) => Err(format!("the replay was sent wrongly: {fault}")),
         None => Err(format!("nothing differed, but {} was told so", surfaced.id)),
     }
+}
+
+/// Whether what was shown differs from what the step gave before its error.
+fn rows_differ(shown: &Shown, step: &Step) -> bool {
+    let rows = step.frames.len() - 1;
+    shown.frames.iter().zip(&step.frames[..rows]).any(|(shown, given)| shown != given)
 }
 
 fn differs(shown: &Shown, step: &Step, last: bool) -> bool {
