@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reprise::replay::{Dialect, Engine, Event, Output, Policy};
 
-/// The longest that a message of Reprise's own, or an error with what it added, is here.
+/// The longest that a message of Reprise's own is, or what it adds to an error, or what it holds here.
 const OWN_BYTES_MAX: usize = 4096;
 /// Journals grow by steps of at most this.
 const GRANT_BYTES: usize = 64 << 10;
@@ -20,31 +20,43 @@ pub(crate) struct Record {
     pub(crate) to_server: Vec<u8>,
     /// Where the bytes are that the engine has been handed.
     input: Option<Range<*const u8>>,
-    /// The most bytes that came from somewhere else: what the engine has kept, or made.
-    kept_bytes: usize,
+    /// The most bytes that it has been handed at once.
+    input_bytes: usize,
     granted_bytes: usize,
     /// Nothing may be sent any more.
     over: bool,
 }
 
 impl Record {
-    fn check(&mut self, bytes: &[u8]) {
-        assert!(!self.over || bytes.is_empty(), "bytes after the end: {bytes:?}");
-        if !self.input.as_ref().is_some_and(|input| input.contains(&bytes.as_ptr())) {
-            self.kept_bytes = self.kept_bytes.max(bytes.len());
-        }
+    fn hand(&mut self, bytes: &[u8]) {
+        self.input = Some(bytes.as_ptr_range());
+        self.input_bytes = self.input_bytes.max(bytes.len());
+    }
+
+    fn check_alive(&self, bytes: &[u8]) {
+        assert!(
+            !self.over || bytes.is_empty(),
+            "bytes after the end: {:?}",
+            bytes.escape_ascii().to_string()
+        );
+    }
+
+    /// What comes from nowhere in the input the engine has kept, or made: that has a limit.
+    fn check_kept(&self, bytes: &[u8]) {
+        let passed_on = self.input.as_ref().is_some_and(|input| input.contains(&bytes.as_ptr()));
+        let limit = OWN_BYTES_MAX + self.input_bytes;
+        assert!(passed_on || bytes.len() <= limit, "{} bytes for the client were kept", bytes.len());
     }
 }
 
 impl Output for Record {
     fn frontend(&mut self, bytes: &[u8]) {
-        self.check(bytes);
+        self.check_alive(bytes);
+        self.check_kept(bytes);
         self.to_client.extend_from_slice(bytes);
-        let kept = self.kept_bytes;
-        assert!(kept <= OWN_BYTES_MAX, "{kept} bytes for the client were held");
     }
     fn backend(&mut self, bytes: &[u8]) {
-        assert!(!self.over || bytes.is_empty(), "bytes after the end: {bytes:?}");
+        self.check_alive(bytes);
         self.to_server.extend_from_slice(bytes);
     }
     fn report(&mut self, _: Event) {}
@@ -133,7 +145,7 @@ impl Session {
             Side::Client => &mut self.from_client,
             Side::Server => &mut self.from_server,
         };
-        self.record.input = Some(bytes.as_ptr_range());
+        self.record.hand(bytes);
         let taken = match side {
             Side::Client => self.engine.handle_frontend(self.now, bytes, &mut self.record),
             Side::Server => self.engine.handle_backend(self.now, bytes, &mut self.record),

@@ -45,8 +45,18 @@ fn sent(session: &Session) -> Vec<String> {
 
 /// Words that end a transaction where they stand for themselves.
 fn control() -> impl Strategy<Value = String> {
-    select(&["; COMMIT;", ";COMMIT", ";\nend;", "; ROLLBACK; ", "; /* */ Commit work ;", "COMMIT"][..])
-        .prop_map(str::to_owned)
+    select(
+        &[
+            "; COMMIT;",
+            ";COMMIT",
+            ";\nend;",
+            "; ROLLBACK; ",
+            "; /* */ Commit work ;",
+            ";\x0bCOMMIT",
+            "COMMIT",
+        ][..],
+    )
+    .prop_map(str::to_owned)
 }
 
 /// Letters and signs that may stand in any quotation without ending it.
@@ -103,7 +113,7 @@ proptest! {
     }
 
     #[test]
-    fn control_behind_a_quotation_is_seen(sql in statement(), end in select(&["COMMIT", "end", "ROLLBACK ;"][..]), dialect in dialect()) {
+    fn control_behind_a_quotation_is_seen(sql in statement(), end in select(&["COMMIT", "end", "\x0bCommit", "-- ;\nROLLBACK ;"][..]), dialect in dialect()) {
         let mut session = in_transaction(dialect);
         ask(&mut session, &format!("{sql}; {end}"));
         prop_assert!(!session.engine.takes_requests(), "its end is not seen: {sql:?}");
