@@ -6,11 +6,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The copy has a place of its own in the target folder, so that what is built for it is built once.
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target} SEEDS=${SEEDS:-20000} RUST_BACKTRACE=0
-copy=$CARGO_TARGET_DIR/mutants
+# Copy and builds have a place of their own: Cargo would take what is built of the copy for what is built of the sources.
+place=${CARGO_TARGET_DIR:-$PWD/target}/mutants
+copy=$place/tree
 rm -rf "$copy"
 mkdir -p "$copy"
+export CARGO_TARGET_DIR=$place/target SEEDS=${SEEDS:-20000} RUST_BACKTRACE=0
 git ls-files -z --cached --others --exclude-standard | xargs -0 tar -c | tar -xm -C "$copy"
 missed=0
 

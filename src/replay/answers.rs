@@ -107,6 +107,10 @@ impl Engine {
             (_, Some(Owner::Journalled(number))) => self.journalled_answer(now, number, frame_tag, scan, out),
         }
         if self.outstanding.is_empty() {
+            if self.state.is_retrying() {
+                // What follows may write to the client itself.
+                scan.flush_through(out);
+            }
             self.settle(now, frame_tag == tag::READY_FOR_QUERY, out);
         }
     }

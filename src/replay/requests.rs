@@ -192,7 +192,7 @@ impl Engine {
         out: &mut impl Output,
     ) -> Step {
         if !matches!(self.state, State::Passthrough(_))
-            && let Err(reason) = self.replayable(tag, frame, out)
+            && let Err(reason) = self.replayable(tag, classes, frame, out)
         {
             self.pass_through(reason, out);
         }
@@ -218,7 +218,17 @@ impl Engine {
     }
 
     /// Whether the transaction can still be replayed with this request in it; if not, why.
-    fn replayable(&mut self, tag: u8, frame: &[u8], out: &mut impl Output) -> Result<(), Reason> {
+    fn replayable(
+        &mut self,
+        tag: u8,
+        classes: Classes,
+        frame: &[u8],
+        out: &mut impl Output,
+    ) -> Result<(), Reason> {
+        // Should what is unanswered fail, the rest of the string behind its COMMIT would run all the same.
+        if classes.is_several() && classes.may_end() && !self.outstanding.is_empty() {
+            return Err(Reason::PipelinedPastEnd);
+        }
         match tag {
             tag::QUERY | tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE | tag::FLUSH => {}
             tag::SYNC | tag::FUNCTION_CALL | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}

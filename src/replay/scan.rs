@@ -39,6 +39,14 @@ impl<'a> Scan<'a> {
         self.run = self.run.max(self.at);
     }
 
+    /// Forwards everything up to the end of the frame at hand.
+    pub(super) fn flush_through(&mut self, out: &mut impl Output) {
+        if self.run < self.end {
+            out.frontend(&self.bytes[self.run..self.end]);
+        }
+        self.run = self.run.max(self.end);
+    }
+
     /// Keeps the frame at hand from the client.
     pub(super) fn skip(&mut self, out: &mut impl Output) {
         self.flush(out);

@@ -239,7 +239,7 @@ fn pass(story: &[&Shown], mut at: usize, step: &Step, attempt: &Attempt) -> Resu
             return Ok(at + 1);
         }
         let unknown = shown.told == Told::Waiting;
-        if shown.told != Told::Skipped && !is_missing(shown) && !is_kept(shown) && !unknown {
+        if shown.told != Told::Skipped && !is_missing(shown) && !unknown && !is_prepared(shown) {
             return Err(format!("I4: {} is not in the committed attempt that has {}", shown.id, step.id));
         }
         at += 1;
@@ -252,8 +252,8 @@ fn is_missing(shown: &Shown) -> bool {
     matches!(shown.frames.last().and_then(sqlstate), Some("26000" | "34000"))
 }
 
-/// A statement that the client was told of stays, whatever becomes of the attempt: it is not prepared again.
-fn is_kept(shown: &Shown) -> bool {
+/// What is prepared outlives its transaction: it need not be prepared again.
+fn is_prepared(shown: &Shown) -> bool {
     shown.id.kind == Kind::Parse && shown.frames == [Backend::ParseComplete]
 }
 

@@ -51,8 +51,9 @@ fn surfaced(world: &World, reader: &Reader) -> Result<(), String> {
     at_sync.filter(|fields| is_conflict(world, fields)).try_for_each(|fields| explained(world, fields))
 }
 
-fn runs(shown: &Shown) -> bool {
-    shown.id.kind == Kind::Run && (shown.told != Told::Skipped || crate::known::STATUS_OF_STRINGS)
+/// Whether a step runs a statement, or would have.
+const fn runs(shown: &Shown) -> bool {
+    matches!(shown.id.kind, Kind::Run)
 }
 
 fn is_conflict(world: &World, fields: &Fields) -> bool {
@@ -165,8 +166,7 @@ fn at_rest(session: &Session) -> Result<(), String> {
 fn differences(reader: &Reader, client: u32, store: &Store) -> Result<(), String> {
     for shown in &reader.shown {
         let detail = shown.error.as_ref().and_then(|fields| fields.get('D'));
-        let vague = |detail: &str| crate::known::REASON_OF_THE_LAST && detail.contains("; a statement gave");
-        if detail.is_some_and(|detail| detail.contains("(results_differ)") && !vague(detail)) {
+        if detail.is_some_and(|detail| detail.contains("(results_differ)")) {
             difference(shown, reader, client, store)?;
         }
     }

@@ -70,7 +70,7 @@ fn number(name: &str) -> Option<u64> {
 fn every_seed_holds() {
     let (first, count) = match number("SEED") {
         Some(seed) => (seed, 1),
-        None => (number("FIRST").unwrap_or(0), number("SEEDS").unwrap_or(8_000)),
+        None => (number("FIRST").unwrap_or(0), number("SEEDS").unwrap_or(6_000)),
     };
     for seed in first..first + count {
         if let Some(complaint) = complaint(seed) {

@@ -172,6 +172,12 @@ impl Schema<'_> {
         self.find_table(name).ok_or_else(|| SqlError::unknown_table(name))
     }
 
+    /// The names of the tables in a schema, as everybody sees them.
+    pub fn tables_within(&self, schema: &str) -> Vec<String> {
+        let prefix = format!("{schema}.");
+        self.catalog.read().tables.keys().filter(|name| name.starts_with(&prefix)).cloned().collect()
+    }
+
     /// The sequence of a name.
     pub fn find_sequence(&self, name: &str) -> Option<Arc<Sequence>> {
         for change in self.changes.iter().rev() {

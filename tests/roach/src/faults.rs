@@ -220,14 +220,16 @@ impl FaultPlan {
         Some(fault.effect.clone())
     }
 
-    /// A commit may be lost or in doubt; any other statement may only be retried, slowed down or cut off.
+    /// A commit may have taken effect or be in doubt; any other statement may only be retried, slowed down or cut off.
     fn by_chance(&mut self, at: &Opportunity<'_>) -> Option<Effect> {
         let chance = self.chance.as_mut()?;
         if !chance.random.random_bool(chance.probability) {
             return None;
         }
         let ends = !matches!(at.point, Point::Statement(_));
-        let fits = |effect: &&Effect| ends || !matches!(effect, Effect::Ambiguous(_));
+        let commits =
+            |effect: &Effect| matches!(effect, Effect::Ambiguous(_) | Effect::Disconnect(Outcome::Committed));
+        let fits = |effect: &&Effect| ends || !commits(effect);
         let fitting: Vec<&Effect> = chance.effects.iter().filter(fits).collect();
         let index = chance.random.random_range(0..fitting.len().max(1));
         fitting.get(index).map(|effect| (*effect).clone())

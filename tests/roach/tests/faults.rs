@@ -304,3 +304,16 @@ async fn a_client_that_retries_gets_through_a_storm() {
     server.faults().clear();
     assert_eq!(rows(&server).await, 20);
 }
+
+/// A connection that breaks by chance commits nothing unless a commit was asked for.
+#[tokio::test]
+async fn chance_commits_no_half_of_a_transaction() {
+    let server = server().await;
+    server.faults().add_chance(5, 0.5, vec![Effect::Disconnect(Outcome::Committed)]);
+    for number in 0..20 {
+        let client = connect(&server).await;
+        let _ = client.batch_execute(&format!("BEGIN; INSERT INTO t VALUES ({number}); SELECT 1")).await;
+    }
+    server.faults().clear();
+    assert_eq!(rows(&server).await, 0);
+}

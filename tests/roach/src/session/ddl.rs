@@ -19,7 +19,7 @@ impl Session {
         let change = schema::plan(statement, self.schema())?;
         self.check_schema_change(&change)?;
         let SchemaChange { tag, changes, truncated, .. } = change;
-        if let Some(table) = truncated {
+        for table in truncated {
             self.truncate(table).await?;
         }
         if let Some(txn) = &mut self.txn {

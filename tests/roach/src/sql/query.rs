@@ -321,9 +321,14 @@ fn join(left: Source, (right, right_width): (Source, usize), on: Option<Expr>, o
     Source::Join { left: left.into(), right: right.into(), on, outer, right_width }
 }
 
-/// The last part of a name; there is only one schema.
+/// A name with its schema, unless that is the one in which names are looked up.
 pub(super) fn table_name(name: &ast::ObjectName) -> String {
-    name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default()
+    let mut parts: Vec<String> = name.0.iter().filter_map(|part| part.as_ident()).map(fold).collect();
+    let last = parts.pop().unwrap_or_default();
+    // What everybody finds without naming it needs no prefix.
+    parts.retain(|part| !matches!(part.as_str(), "defaultdb" | "public"));
+    parts.push(last);
+    parts.join(".")
 }
 
 fn scope_of(columns: &[OutputColumn], table: &str) -> Scope {

@@ -17,8 +17,8 @@ pub struct SchemaChange {
     pub tag: &'static str,
     /// What it changes when it is committed.
     pub changes: Vec<Change>,
-    /// The table of which it removes all rows.
-    pub truncated: Option<Arc<Table>>,
+    /// The tables of which it removes all rows.
+    pub truncated: Vec<Arc<Table>>,
     /// Whether it changes a table that is there, which must come before all writes of its transaction.
     pub alters: bool,
     /// Whether it makes a temporary table.
@@ -27,7 +27,7 @@ pub struct SchemaChange {
 
 impl SchemaChange {
     fn new(tag: &'static str, changes: Vec<Change>) -> Self {
-        Self { tag, changes, truncated: None, alters: false, temporary: false }
+        Self { tag, changes, truncated: Vec::new(), alters: false, temporary: false }
     }
 }
 
@@ -35,6 +35,12 @@ impl SchemaChange {
 pub fn plan(statement: &ast::Statement, schema: Schema<'_>) -> Result<SchemaChange, SqlError> {
     match statement {
         ast::Statement::CreateTable(create) => create_table(create, schema),
+        // Nothing is kept of a schema but the prefix of the names in it.
+        ast::Statement::CreateSchema { .. } => Ok(SchemaChange::new("CREATE SCHEMA", Vec::new())),
+        ast::Statement::Drop { object_type: ObjectType::Schema, names, .. } => {
+            let within = names.iter().flat_map(|name| schema.tables_within(&table_name(name)));
+            Ok(SchemaChange::new("DROP SCHEMA", within.map(Change::DropTable).collect()))
+        }
         ast::Statement::CreateSequence { name, if_not_exists, .. } => {
             let name = table_name(name);
             match schema.find_sequence(&name) {
@@ -60,9 +66,8 @@ pub fn plan(statement: &ast::Statement, schema: Schema<'_>) -> Result<SchemaChan
             drop_objects(*object_type, *if_exists, names, schema)
         }
         ast::Statement::Truncate(truncate) => {
-            let name =
-                truncate.table_names.first().map(|target| table_name(&target.name)).unwrap_or_default();
-            let truncated = Some(schema.table(&name)?);
+            let tables = truncate.table_names.iter().map(|target| schema.table(&table_name(&target.name)));
+            let truncated = tables.collect::<Result<_, _>>()?;
             Ok(SchemaChange { truncated, ..SchemaChange::new("TRUNCATE", Vec::new()) })
         }
         other => Err(SqlError::unsupported(other)),
