@@ -85,10 +85,10 @@ impl Engine {
     /// Whether requests are taken now. During a retry, and while a commit is unanswered, they wait: what the client sends
     /// behind a commit must not run before its outcome is known.
     pub fn takes_requests(&self) -> bool {
-        let unconfirmed = self.unit.begin == Begin::Unconfirmed && self.unit.at_cycle_start;
+        let unconfirmed = self.unit.begin == Begin::Unconfirmed && self.outstanding.ends_cycle();
         let waits = match self.state {
             State::Committing => self.unit.explicit,
-            State::Open => unconfirmed,
+            State::Open | State::Passthrough(_) => unconfirmed,
             state => state.is_retrying(),
         };
         // Behind a RELEASE a COMMIT or ROLLBACK may have to follow, before anything else.

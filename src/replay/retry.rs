@@ -11,7 +11,7 @@ use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::scan::Scan;
 use super::state::State;
-use super::statement::{names, names_session_advisory_lock};
+use super::statement::{begins_without_options, names, names_session_advisory_lock};
 use super::unit::{Release, Savepoint};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, tag};
@@ -20,7 +20,7 @@ use crate::wire::{HEADER_BYTES, SqlState, encode};
 /// A portal that does not exist.
 const NO_PORTAL: &str = "reprise_no_portal";
 
-/// Begins the transaction anew, with the options that it had: PostgreSQL 12 and later.
+/// Begins the transaction anew: PostgreSQL 12 and later.
 const CHAIN: &str = "ROLLBACK AND CHAIN";
 
 impl Engine {
@@ -196,7 +196,6 @@ impl Engine {
         if now + pause > self.unit.started + self.policy.timeout {
             return self.give_up(now, Reason::RetryTimeout, out);
         }
-        self.unit.attempts = attempt;
         self.state = State::BackingOff { until: now + pause };
         out.report(Event::BackedOff { attempt, pause });
         self.reopen(out);
@@ -230,13 +229,22 @@ impl Engine {
     }
 
     /// Whether `ROLLBACK AND CHAIN` restarts the transaction: it goes with the journal in one write, for if it fails the
-    /// transaction stays failed, and nothing behind it runs. PostgreSQL frees all locks of a failed transaction at its error,
+    /// transaction stays failed, and nothing behind it runs. In a failed transaction it gives the new one the defaults of the
+    /// session, not the options of the old one: so it stands only for a BEGIN without options. PostgreSQL frees all locks of a failed transaction at its error,
     /// but not those from before a savepoint of the client's: then it is ended before the pause.
     fn restarts_by_chaining(&self) -> bool {
         self.chains
             && self.unit.opened_plainly
             && self.status == Status::Failed
+            && self.began_without_options()
             && !names(self.journal.all(), &[b"savepoint"])
+    }
+
+    fn began_without_options(&self) -> bool {
+        let begin =
+            self.journal.entry(0).is_some_and(|entry| entry.tag == tag::QUERY && self.unit.opening == 1);
+        let text = self.journal.frames(0..1).get(HEADER_BYTES..).and_then(frontend::query);
+        begin && text.is_some_and(begins_without_options)
     }
 
     fn restarts_at_savepoint(&self) -> bool {
@@ -266,6 +274,7 @@ impl Engine {
         let sent = self.write_requests(first, &mut bytes);
         out.backend(&bytes);
         self.state = State::Replaying { sent, since: now };
+        self.unit.attempts += 1;
         out.report(Event::ReplayStarted {
             attempt: self.unit.attempts,
             journal_bytes: self.journal.bytes_len(),

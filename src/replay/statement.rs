@@ -136,6 +136,13 @@ pub(super) fn begins_plainly(sql: &[u8]) -> bool {
     rest.is_empty() && !(options.contains("ONLY") && options.contains("WRITE"))
 }
 
+/// Whether a BEGIN or START TRANSACTION has no options at all: the defaults of the session are in force.
+pub(super) fn begins_without_options(sql: &[u8]) -> bool {
+    let mut words = Lexer(sql);
+    words.next_word();
+    words.next_word_but(&["WORK", "TRANSACTION"]).is_none()
+}
+
 /// Classifies one statement by its first word and, where that is not enough, by those behind it.
 fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
     let is = |word: &str| first.eq_ignore_ascii_case(word.as_bytes());
@@ -400,6 +407,20 @@ mod tests {
             "BEGIN; SELECT 1",
         ] {
             assert!(!begins_plainly(sql.as_bytes()), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_begin_without_options_has_none() {
+        for sql in ["BEGIN", "begin work;", "START TRANSACTION /* now */", "BEGIN TRANSACTION"] {
+            assert!(begins_without_options(sql.as_bytes()), "{sql}");
+        }
+        for sql in [
+            "BEGIN READ ONLY",
+            "START TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "BEGIN ISOLATION LEVEL REPEATABLE READ",
+        ] {
+            assert!(!begins_without_options(sql.as_bytes()), "{sql}");
         }
     }
 

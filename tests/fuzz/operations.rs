@@ -14,8 +14,6 @@ use crate::cases;
 use crate::server::{Mood, Server};
 use crate::session::{Cut, Session};
 
-/// More than the engine assembles of any message.
-const LONG_BYTES: usize = 1100 << 10;
 /// What is printed of a frame.
 const PRINTED_BYTES: usize = 200;
 
@@ -148,16 +146,6 @@ fn improper() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// A message of the server that is longer than what is assembled of one.
-fn long() -> impl Strategy<Value = Operation> {
-    let head =
-        select(&["NoticeResponse S=\"NOTICE\" C=\"00000\"", "ErrorResponse S=\"ERROR\" C=\"40001\""][..]);
-    head.prop_map(|head| {
-        let line = format!("{head} M=\"{}\"", "x".repeat(LONG_BYTES));
-        Operation::FromServer(Frame(Backend::parse(&line).expect("a backend message").encode()))
-    })
-}
-
 fn ending() -> impl Strategy<Value = Operation> {
     prop_oneof![Just(Operation::HangUp), Just(Operation::Crash)]
 }
@@ -260,23 +248,6 @@ proptest! {
     }
 }
 
-proptest! {
-    #![proptest_config(cases(24))]
-
-    #[test]
-    fn long_messages_come_in_parts(
-        (policy, dialect) in policy(),
-        before in vec(proper(), 1..12),
-        long in long(),
-        behind in vec(proper(), 1..8),
-        pieces in (300 << 10)..LONG_BYTES,
-    ) {
-        let policy = Policy { begin: Begin::Immediate, ..policy };
-        let operations = [before, vec![long], behind].concat();
-        expect_same(&policy, dialect, &operations, pieces)?;
-    }
-}
-
 /// What either side gets is the same whether messages come whole or in pieces.
 fn expect_same(
     policy: &Policy,
@@ -291,9 +262,6 @@ fn expect_same(
     Ok(())
 }
 
-/// Bytes as text, without what is only there to make them many.
 fn readable(bytes: &[u8]) -> String {
-    let text = bytes.escape_ascii().to_string();
-    let x = "x".repeat(256);
-    text.replace(&x, "")
+    bytes.escape_ascii().to_string()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use reprise::config::{Config, HostPort};
 use reprise::demo::{self, Options, Proxy};
 use reprise::telemetry::Telemetry;
-use roach::faults::{Effect, Reason};
+use roach::faults::{Effect, Fault, Point, Reason};
 use roach::{Server, Version};
 
 use crate::arena::start_proxy;
@@ -39,8 +39,12 @@ async fn start(upstream: SocketAddr) -> io::Result<Reprise> {
 async fn passes_on(version: Version) {
     let server = Server::start(roach::Options { version, ..roach::Options::default() }).await;
     let server = server.expect("a loopback port is free");
-    // The server itself hides those conflicts that arise before an answer left it, which are most of the blind ones.
-    server.faults().add_chance(1, 0.05, Reason::ALL.map(Effect::Retry).to_vec());
+    // The server itself hides those conflicts that arise before an answer left it, which are most of the blind ones: so
+    // every eighth transfer is made to meet one at its last statement.
+    for reason in Reason::ALL.into_iter().cycle().take(160) {
+        let at = Point::Statement("(client, number".into());
+        server.faults().add(Fault::once(at, Effect::Retry(reason)).after(7));
+    }
     let upstream = Some(format!("postgres://root@{}/defaultdb", server.address()));
     let options = Options { upstream, clients: 8, accounts: 4, transfers: 160, seed: 1 };
     let mut telemetry = None;

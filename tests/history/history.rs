@@ -8,9 +8,7 @@ use tokio_postgres::Error;
 const IN_DOUBT: [&str; 3] = ["40003", "08", "57P0"];
 
 /// Failures that the weather explains: conflicts that could not be hidden, and connections that were lost.
-///
-/// 26000 is among them because a statement that was prepared in a transaction whose conflict surfaced can be gone.
-const EXPLAINED: [&str; 6] = ["40001", "40P01", "40003", "08", "57P0", "26000"];
+const EXPLAINED: [&str; 5] = ["40001", "40P01", "40003", "08", "57P0"];
 
 /// What a client was told in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
