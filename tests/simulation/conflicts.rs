@@ -106,16 +106,14 @@ fn reports(world: &World, session: &Session, client: u32) -> Result<(), String> 
     });
     let count = |wanted: fn(&Event) -> bool| events.iter().filter(|event| wanted(event)).count() as u32;
     let conflicts = count(|event| matches!(event, Event::Conflict { .. }));
-    let replays = count(|event| matches!(event, Event::BackedOff { .. }));
+    let replays = count(|event| matches!(event, Event::ReplayStarted { .. }));
     let told: u32 = ends.clone().map(|end| end.conflicts).sum();
     if told != conflicts {
         return Err(format!("{conflicts} conflicts were reported, {told} at the ends of transactions"));
     }
     let attempts: u32 = ends.clone().map(|end| end.attempts - 1).sum();
     if attempts != replays {
-        return Err(format!(
-            "{replays} further attempts were reported, {attempts} at the ends of transactions"
-        ));
+        return Err(format!("{replays} replays were reported, {attempts} at the ends of transactions"));
     }
     let explicit = |attempt: &&Attempt| attempt.client == client && attempt.opening == Opening::Explicit;
     let committed = world.store.committed.iter().filter(explicit).count() + unheard(world, session);

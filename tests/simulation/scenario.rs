@@ -92,7 +92,7 @@ impl Scenario {
         let traits = traits(&mut rng);
         let rates = if alone { conflicts_only(&mut rng) } else { rates(&mut rng) };
         let policy = if alone { patient(&mut rng) } else { policy(&mut rng) };
-        let mut scenario = Self {
+        Self {
             traits,
             rates,
             policy,
@@ -102,9 +102,7 @@ impl Scenario {
             habits: habits(&mut rng, alone),
             grants_journals: alone || rng.u32(0..10) > 0,
             alone,
-        };
-        crate::known::mask(&mut scenario);
-        scenario
+        }
     }
 
     /// The same without any conflict.
