@@ -106,6 +106,9 @@ impl Engine {
             (_, Some(Owner::Control(control))) => self.control_answer(now, control, frame_tag, scan, out),
             (_, Some(Owner::Journalled(number))) => self.journalled_answer(now, number, frame_tag, scan, out),
         }
+        if frame_tag == tag::READY_FOR_QUERY {
+            self.forget_release();
+        }
         if self.outstanding.is_empty() {
             if self.state.is_retrying() {
                 // What follows may write to the client itself.
@@ -180,7 +183,8 @@ impl Engine {
         if frame_tag == tag::ERROR_RESPONSE {
             return self.relay_failure(now, front, scan, out);
         }
-        if matches!(front.owner, Owner::Control(_)) {
+        if let Owner::Control(control) = front.owner {
+            self.note_control(control, frame_tag, scan.body());
             scan.skip(out);
         }
         if front.fit(frame_tag) == Fit::Ends {
@@ -308,11 +312,7 @@ impl Engine {
         }
         scan.leave_out();
         scan.skip(out);
-        match (control, frame_tag) {
-            (Control::Release, tag::COMMAND_COMPLETE) => self.note_released(scan.body()),
-            (Control::Begin, tag::COMMAND_COMPLETE) => self.unit.begin = Begin::Sent,
-            _ => {}
-        }
+        self.note_control(control, frame_tag, scan.body());
         if front.fit(frame_tag) == Fit::Ends {
             self.outstanding.pop();
             if control == Control::Savepoint
@@ -321,6 +321,15 @@ impl Engine {
             {
                 self.state = State::Draining;
             }
+        }
+    }
+
+    /// A request that Reprise added is answered: what that means for the transaction.
+    fn note_control(&mut self, control: Control, frame_tag: u8, body: &[u8]) {
+        match (control, frame_tag) {
+            (Control::Release, tag::COMMAND_COMPLETE) => self.note_released(body),
+            (Control::Begin, tag::COMMAND_COMPLETE) => self.unit.begin = Begin::Sent,
+            _ => {}
         }
     }
 

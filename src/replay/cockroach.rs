@@ -62,7 +62,9 @@ impl Engine {
     /// while nothing else is unanswered, and if the batch ends there: otherwise the plain COMMIT is the safe one, and a
     /// conflict restarts the transaction whole. `next` is the type of the request behind it.
     pub(super) fn commit_request(&mut self, tag: u8, next: Option<u8>) -> Step {
-        let settled = self.status == Status::Open && !self.outstanding.has_unanswered_statement();
+        let settled = self.status == Status::Open
+            && !self.outstanding.has_unanswered_statement()
+            && !self.outstanding.is_skipping();
         let failed = self.status == Status::Failed && self.outstanding.is_empty();
         if !matches!(self.unit.savepoint, Savepoint::Before(_)) || failed {
             return Step::Forward;
@@ -94,6 +96,13 @@ impl Engine {
     pub(super) fn note_released(&mut self, body: &[u8]) {
         let commits = command_tag(body) == Some(COMMIT.as_bytes());
         self.unit.release = if commits { Release::Done } else { Release::None };
+    }
+
+    /// A cycle is over: a RELEASE that has no answer to come any more, perhaps because it was passed over, is forgotten.
+    pub(super) fn forget_release(&mut self) {
+        if self.unit.release != Release::None && !self.outstanding.has_release() {
+            self.unit.release = Release::None;
+        }
     }
 
     /// An error, no conflict, that the RELEASE or the COMMIT behind it gave. True if the client is to see it.

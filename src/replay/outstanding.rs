@@ -204,6 +204,14 @@ impl Outstanding {
         self.skipping
     }
 
+    /// Whether a RELEASE, or what belongs to it, is unanswered.
+    pub(super) fn has_release(&self) -> bool {
+        let controls = |owner| {
+            matches!(owner, Owner::Control(Control::Release | Control::Commit | Control::EndFailedCommit))
+        };
+        self.requests.iter().any(|request| request.releases || controls(request.owner))
+    }
+
     /// Whether the server is at work on the end of a COMMIT that has failed.
     pub(super) fn ends_failed_commit(&self) -> bool {
         self.front().is_some_and(|front| front.owner == Owner::Control(Control::EndFailedCommit))

@@ -93,7 +93,7 @@ impl Engine {
         };
         // Behind a RELEASE a COMMIT or ROLLBACK may have to follow, before anything else.
         let releases = self.unit.release != Release::None || self.outstanding.ends_failed_commit();
-        let waits = waits || (releases && self.outstanding.ends_cycle());
+        let waits = waits || (releases && self.outstanding.ends_cycle() && !self.outstanding.is_empty());
         let copies = self.outstanding.is_copying();
         (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
     }

@@ -65,7 +65,8 @@ impl Engine {
         (self.unit.conflict_at, self.unit.conflict_status) = (number, None);
         let refusal = self.refusal(number);
         match refusal {
-            Some(reason) if replaying => {
+            // What was committed in this attempt is told, and so is the conflict behind it, as the server answered them.
+            Some(reason) if replaying && !self.unit.ended => {
                 self.state = State::GivingUp { reason, drained: false };
                 self.drop_conflict(number, scan, out);
             }

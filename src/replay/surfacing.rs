@@ -26,6 +26,7 @@ impl Engine {
     pub(super) fn surface_now(&mut self, reason: Reason, scan: &mut Scan<'_>, out: &mut impl Output) {
         let outcome = Outcome::Surfaced(reason);
         scan.flush(out);
+        self.deliver_settings(out);
         self.release_held(out);
         if self.tells(reason) {
             let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
