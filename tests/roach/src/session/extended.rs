@@ -77,7 +77,7 @@ impl Session {
             });
         }
         let formats = message.result_column_format_codes.clone();
-        let portal = Portal { prepared, values, formats, suspended: None, completed: false };
+        let portal = Portal { prepared, values, formats, begun: None, suspended: None, completed: false };
         self.names.bind(message.portal_name.as_deref().unwrap_or_default(), portal)?;
         self.output.message(&BindComplete::new());
         Ok(())
@@ -98,7 +98,11 @@ impl Session {
     }
 
     pub(super) async fn execute(&mut self, name: &str, max_rows: usize, received: &Received) -> Flow {
+        if let Some(portal) = self.names.portal_mut(name) {
+            portal.begun.get_or_insert(received.at);
+        }
         let portal = self.names.portal(name)?;
+        let begun = portal.begun.filter(|_| portal.suspended.is_some()).unwrap_or(received.at);
         let (prepared, values, formats) =
             (portal.prepared.clone(), portal.values.clone(), portal.formats.clone());
         let run = Run {
@@ -109,7 +113,7 @@ impl Session {
             max_rows,
             prepared: Some(&prepared),
             position: received.position,
-            received: received.at,
+            received: begun,
         };
         self.statement(&run).await
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::errors::SqlError;
 use crate::sql::execute::Cursor;
@@ -29,6 +30,8 @@ pub(super) struct Portal {
     pub values: Vec<Datum>,
     /// The formats of the columns of its result.
     pub formats: Vec<i16>,
+    /// When its first Execute came: a statement that is read in parts has one time limit for all of them.
+    pub begun: Option<Instant>,
     /// The rows that wait while it is suspended.
     pub suspended: Option<Cursor>,
     /// Whether it has run to its end.
