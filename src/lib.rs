@@ -45,6 +45,7 @@
 //! | `requests.rs`, `answers.rs`, `results.rs`, `scan.rs` | what client and server send, told apart |
 //! | `journal.rs`, `digest.rs` | what is kept of requests, and what of answers |
 //! | `outstanding.rs` | the requests that the server has not answered yet |
+//! | `held.rs`, `deferred.rs` | answers that the client cannot act on yet; a BEGIN that waits for the first statement |
 //! | `retry.rs`, `cockroach.rs`, `backoff.rs` | a conflict and what follows, and what the cockroach dialect adds |
 //! | `surfacing.rs`, `explain.rs`, `reason.rs` | a conflict that cannot be hidden, and its words |
 //! | `statement.rs`, `lexer.rs`, `prepared.rs`, `unit.rs` | what a text does to the transaction, and what is known of that |
@@ -59,18 +60,20 @@
 //!   committing attempt gave; of an error, the SQLSTATE and the objects that it is about. There is no mode that looks away.
 //!   *Where:* `replay/digest.rs` says what is compared, `results.rs` compares each frame of a replay, and `retry.rs` lets
 //!   nothing out that may commit before all before it is verified.
-//!   *Tests:* unit tests of `digest.rs`, `tests/conversations`, `tests/e2e`, `tests/simulation`; and `tests/demo.rs`, whose
-//!   audit finds a proxy that lies.
+//!   *Tests:* unit tests of `digest.rs`, `tests/conversations`, `tests/e2e`, `tests/simulation`, `tests/history`; and
+//!   `tests/demo.rs`, whose audit finds a proxy that lies.
 //! - **I2, undelivered is free.** What the client has not been shown is not compared: it gets the new answer.
-//!   *Where:* `journal.rs` counts what was delivered of each answer; `results.rs` goes over to delivering behind it.
+//!   *Where:* `journal.rs` counts what was delivered of each answer; `results.rs` goes over to delivering behind it; `held.rs`
+//!   keeps back what the client cannot act on.
 //!   *Tests:* `tests/conversations`, `tests/simulation`.
 //! - **I3, commit at most once.** A commit whose answer was lost, or was 40003, is never sent again: the client is told that
 //!   its outcome is unknown.
 //!   *Where:* `engine.rs` (`backend_closed`), `cockroach.rs` and `retry.rs` (`refusal`): a request that may have committed
 //!   something is not sent twice.
-//!   *Tests:* `tests/conversations`, `tests/e2e`, `tests/simulation`.
+//!   *Tests:* `tests/conversations`, `tests/e2e`, `tests/simulation`, `tests/history`.
 //! - **I4, nothing added, nothing lost.** A committed attempt ran the client's statements, all of them and in order, failed
-//!   and undone ones included. Only transaction control is added.
+//!   and undone ones included. Only transaction control is added. A named statement that the client was told of is left as it
+//!   is: no rollback undoes it, and preparing it again could only lose it.
 //!   *Where:* `journal.rs` keeps frames as they came, and `retry.rs` writes them all; what Reprise adds has its own
 //!   owner in `outstanding.rs`.
 //!   *Tests:* unit tests of both, `tests/conversations`, `tests/simulation`.
@@ -87,7 +90,7 @@
 //!   transaction not replayable or surfaces its conflict; it fails nothing that would have succeeded.
 //!   *Where:* [`replay::Policy`], `Engine::room_for`, [`telemetry::JournalBudget`], `outstanding.rs` (`REQUESTS_MAX`),
 //!   `proxy/connection.rs` (`BACKLOG_BYTES`), `proxy/listener.rs`, `wire/startup.rs`.
-//!   *Tests:* unit tests of `backoff.rs`, `journal.rs`, `telemetry/budget.rs` and `wire`, `tests/e2e`.
+//!   *Tests:* unit tests of `backoff.rs`, `journal.rs`, `telemetry/budget.rs` and `wire`, `tests/e2e`, `tests/fuzz`.
 //!
 //! # The words
 //!
