@@ -320,6 +320,8 @@ impl Engine {
                 && self.status == Status::Failed
             {
                 self.state = State::Draining;
+                // The client may be in the middle of a batch: the server answers no more of it without a Sync.
+                self.end_cycle(out);
             }
         }
     }
