@@ -1,5 +1,7 @@
 //! The program as a user starts it: messages, exit codes, signals.
 
+mod program;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
@@ -7,17 +9,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 use std::{iter, thread};
 
-/// The program with these arguments, in an environment that configures nothing.
-fn reprise(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
-    for (variable, _) in
-        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REPRISE_"))
-    {
-        command.env_remove(variable);
-    }
-    command.args(arguments);
-    command
-}
+use program::reprise;
 
 /// Exit code, standard output and standard error.
 fn finished(mut command: Command) -> (i32, String, String) {

@@ -1,11 +1,14 @@
 //! The README is true: its tables are those of the code, its commands run, and its example of an error is a real one.
 
+mod program;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use program::reprise;
 use reprise::config::KEYS;
 use reprise::demo::server::Postgres;
 use reprise::replay::Reason;
@@ -304,18 +307,6 @@ fn with_the_time_of_the_example(text: &str) -> String {
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
-}
-
-/// The program with these arguments, in an environment that configures nothing.
-fn reprise(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
-    for (variable, _) in
-        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REPRISE_"))
-    {
-        command.env_remove(variable);
-    }
-    command.args(arguments);
-    command
 }
 
 fn stdout(command: &mut Command) -> String {

@@ -218,7 +218,6 @@ where
             Ending::ShuttingDown => {
                 Some(fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"))
             }
-            Ending::Server(_) => None,
             _ => None,
         };
         self.client.outbox().extend(goodbye.unwrap_or_default());

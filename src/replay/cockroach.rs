@@ -52,7 +52,7 @@ impl Engine {
             encode::query(&mut savepoint, SAVEPOINT);
             self.outstanding.push(tag::QUERY, owner);
         }
-        self.unit.savepoint = Savepoint::Before(self.unit.opening);
+        self.unit.savepoint = Savepoint::Set;
         Some(savepoint)
     }
 
@@ -66,7 +66,7 @@ impl Engine {
             && !self.outstanding.has_unanswered_statement()
             && !self.outstanding.is_skipping();
         let failed = self.status == Status::Failed && self.outstanding.is_empty();
-        if !matches!(self.unit.savepoint, Savepoint::Before(_)) || failed {
+        if self.unit.savepoint != Savepoint::Set || failed {
             return Step::Forward;
         }
         let mut bytes = Vec::new();

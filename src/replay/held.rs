@@ -1,8 +1,8 @@
 //! Answers kept from the client while it cannot act on them: what was not delivered may change between attempts.
 //!
 //! An answer is held only while a later request of the same pipeline, already received, is unanswered, or while the string
-//! of statements that it belongs to is not at its end: until then the client waits anyway. Holding is bounded in bytes and in time, and never reaches past a Flush, which asks for the answers
-//! before it, or past a request for COPY data.
+//! of statements that it belongs to is not at its end: until then the client waits anyway. Holding is bounded in bytes and
+//! in time, and never reaches past a Flush, which asks for the answers before it, or past a request for COPY data.
 
 use std::time::Duration;
 

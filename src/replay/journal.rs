@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::wire::frontend::tag;
+use crate::wire::frontend::{self, tag};
 
 /// What the client has been shown of one request's answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,12 +63,12 @@ impl Entry {
 
     /// Whether the request runs a statement, so that it counts where statements are counted.
     pub(super) const fn is_statement(&self) -> bool {
-        matches!(self.tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL)
+        frontend::runs_statement(self.tag)
     }
 
     /// Whether a ReadyForQuery ends the answer.
     pub(super) const fn is_cycle_end(&self) -> bool {
-        matches!(self.tag, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL)
+        frontend::ends_cycle(self.tag)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::wire::frontend::tag;
+use crate::wire::frontend::{self, tag};
 
 /// Whose request it is, and so what becomes of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +56,6 @@ pub(super) struct Request {
     pub(super) releases: bool,
 }
 
-impl Request {
-    /// Whether a ReadyForQuery ends its answer.
-    pub(super) const fn is_cycle_end(&self) -> bool {
-        matches!(self.tag, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL)
-    }
-}
-
 /// How a frame fits the request that is to be answered next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fit {
@@ -75,6 +68,11 @@ pub(super) enum Fit {
 }
 
 impl Request {
+    /// Whether a ReadyForQuery ends its answer.
+    pub(super) const fn is_cycle_end(&self) -> bool {
+        frontend::ends_cycle(self.tag)
+    }
+
     /// Whether its ReadyForQuery is that of a COMMIT: of its own, or of the batch that it stands in.
     pub(super) const fn ends_commit(self) -> bool {
         self.releases || matches!(self.tag, tag::SYNC)
@@ -139,7 +137,7 @@ impl Outstanding {
             _ if self.skipping => return false,
             _ => {}
         }
-        self.in_batch = !matches!(tag, tag::SYNC | tag::QUERY | tag::FUNCTION_CALL);
+        self.in_batch = !frontend::ends_cycle(tag);
         self.requests.push_back(Request { tag, owner, flushed: false, commits: false, releases: false });
         true
     }

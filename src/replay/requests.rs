@@ -117,18 +117,23 @@ impl Engine {
         if self.state.is_journalling() {
             self.pass_through(Reason::JournalLimit, out);
         }
-        let commits = classes.may_end() || (runs(tag) && !self.unit.explicit);
+        self.push_unjournalled(tag, classes);
+    }
+
+    /// A request goes out that is not kept.
+    fn push_unjournalled(&mut self, tag: u8, classes: Classes) {
+        let commits = classes.may_end() || (frontend::runs_statement(tag) && !self.unit.explicit);
         if self.outstanding.push(tag, Owner::Unjournalled) && commits {
             self.outstanding.mark_commit();
         }
     }
 
-    /// Whether an Execute runs a COMMIT: what is sent before it depends on what follows it, and without a Sync or a Flush behind it
-    /// there is no answer to wait for.
+    /// Whether an Execute runs a COMMIT: what is sent before it depends on what follows it, and without a Sync or a
+    /// Flush behind it there is no answer to wait for.
     fn commits_in_batch(&self, tag: u8, frame: &[u8]) -> bool {
         let portal = || frontend::execute(&frame[HEADER_BYTES..]);
         tag == tag::EXECUTE
-            && matches!(self.unit.savepoint, Savepoint::Before(_))
+            && self.unit.savepoint == Savepoint::Set
             && portal().is_some_and(|portal| self.prepared.execute(portal).is(Class::Commit))
     }
 
@@ -157,7 +162,7 @@ impl Engine {
             // A statement in autocommit is over with its answer; what is sent before that cannot be undone with it.
             State::Committing if !is_copy(tag) => self.pass_through(Reason::PipelinedPastEnd, out),
             // What runs behind a COMMIT in its batch runs whatever becomes of the transaction.
-            state if state.is_journalling() && self.unit.cycle_ends && runs(tag) => {
+            state if state.is_journalling() && self.unit.cycle_ends && frontend::runs_statement(tag) => {
                 self.pass_through(Reason::PipelinedPastEnd, out);
             }
             _ => {}
@@ -197,10 +202,7 @@ impl Engine {
             self.pass_through(reason, out);
         }
         if let State::Passthrough(_) = self.state {
-            let commits = classes.may_end() || (runs(tag) && !self.unit.explicit);
-            if self.outstanding.push(tag, Owner::Unjournalled) && commits {
-                self.outstanding.mark_commit();
-            }
+            self.push_unjournalled(tag, classes);
             return Step::Forward;
         }
         self.journalled_request(tag, classes, frame, opened, next)
@@ -279,7 +281,7 @@ impl Engine {
 
     /// What a request does to the transaction. In autocommit, whatever runs a statement ends it as well.
     fn effect(&self, tag: u8, classes: Classes) -> Effect {
-        let runs = runs(tag);
+        let runs = frontend::runs_statement(tag);
         let defines = self.dialect == Dialect::Cockroach && classes.has(Class::Definition);
         let alone = !self.unit.explicit;
         match tag {
@@ -296,7 +298,7 @@ impl Engine {
     /// Notes where in a cycle the client is, and whether the cycle that it has ended may end the transaction.
     fn cycle_position(&mut self, tag: u8, effect: Effect) {
         self.unit.cycle_ends |= effect.ends();
-        self.unit.at_cycle_start = matches!(tag, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL);
+        self.unit.at_cycle_start = frontend::ends_cycle(tag);
         if self.unit.at_cycle_start && std::mem::take(&mut self.unit.cycle_ends) {
             self.state = State::Committing;
         }
@@ -338,11 +340,6 @@ impl Engine {
             _ => Classes::default(),
         }
     }
-}
-
-/// Whether a message runs a statement.
-const fn runs(tag: u8) -> bool {
-    matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL)
 }
 
 /// Whether a message belongs to the data of a COPY.

@@ -53,9 +53,8 @@ impl Engine {
         out: &mut impl Output,
     ) {
         let replaying = matches!(self.state, State::Replaying { .. } | State::BackingOff { .. });
-        let commits = self.journal.entry(number).is_some_and(|e| e.effect == Effect::Commits);
         let phase = match () {
-            () if commits => Phase::Commit,
+            () if self.commits(number) => Phase::Commit,
             () if replaying => Phase::Replay,
             () => Phase::Statement,
         };
@@ -63,8 +62,7 @@ impl Engine {
         self.replay_ended(now, out);
         self.keep_original(scan.body());
         (self.unit.conflict_at, self.unit.conflict_status) = (number, None);
-        let refusal = self.refusal(number);
-        match refusal {
+        match self.refusal(number) {
             // What was committed in this attempt is told, and so is the conflict behind it, as the server answered them.
             Some(reason) if replaying && !self.unit.ended => {
                 self.state = State::GivingUp { reason, drained: false };
@@ -220,7 +218,7 @@ impl Engine {
             encode::query(&mut bytes, cockroach::ROLLBACK);
             self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
         }
-        if matches!(self.unit.savepoint, Savepoint::Before(_)) {
+        if self.unit.savepoint == Savepoint::Set {
             self.unit.savepoint = Savepoint::Again;
         }
         for number in 0..self.unit.opening {
@@ -231,8 +229,9 @@ impl Engine {
 
     /// Whether `ROLLBACK AND CHAIN` restarts the transaction: it goes with the journal in one write, for if it fails the
     /// transaction stays failed, and nothing behind it runs. In a failed transaction it gives the new one the defaults of the
-    /// session, not the options of the old one: so it stands only for a BEGIN without options. PostgreSQL frees all locks of a failed transaction at its error,
-    /// but not those from before a savepoint of the client's: then it is ended before the pause.
+    /// session, not the options of the old one: so it stands only for a BEGIN without options. PostgreSQL frees all locks
+    /// of a failed transaction at its error, but not those from before a savepoint of the client's: then it is ended before
+    /// the pause.
     fn restarts_by_chaining(&self) -> bool {
         self.chains
             && self.unit.opened_plainly
@@ -249,7 +248,7 @@ impl Engine {
     }
 
     fn restarts_at_savepoint(&self) -> bool {
-        matches!(self.unit.savepoint, Savepoint::Before(_)) && self.status != Status::Idle
+        self.unit.savepoint == Savepoint::Set && self.status != Status::Idle
     }
 
     /// The pause is over: the journal goes out.
@@ -257,7 +256,7 @@ impl Engine {
         let mut bytes = Vec::new();
         let first = self.unit.opening;
         match self.unit.savepoint {
-            Savepoint::Before(_) => {
+            Savepoint::Set => {
                 encode::query(&mut bytes, cockroach::RESTART);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
             }
@@ -268,7 +267,7 @@ impl Engine {
             Savepoint::Again => {
                 encode::query(&mut bytes, cockroach::SAVEPOINT);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::Savepoint));
-                self.unit.savepoint = Savepoint::Before(first);
+                self.unit.savepoint = Savepoint::Set;
             }
             Savepoint::None | Savepoint::Unusable => {}
         }

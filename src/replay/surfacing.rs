@@ -6,7 +6,7 @@ use super::cockroach;
 use super::engine::{Engine, Output};
 use super::event::{Outcome, Phase};
 use super::explain::{self, Difference};
-use super::journal::Effect;
+use super::journal::{Effect, Entry};
 use super::outstanding::{Control, Owner};
 use super::policy::Mode;
 use super::reason::Reason;
@@ -28,11 +28,7 @@ impl Engine {
         scan.flush(out);
         self.deliver_settings(out);
         self.release_held(out);
-        if self.tells(reason) {
-            let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
-            scan.skip(out);
-            out.frontend(&annotated);
-        }
+        self.tell(reason, scan, out);
         scan.leave_out();
         let of_commit = self
             .outstanding
@@ -58,18 +54,18 @@ impl Engine {
         if let Some(sqlstate) = fields.sqlstate().filter(|s| self.is_conflict(*s)) {
             self.note_conflict(now, sqlstate, Phase::Statement, out);
             self.unit.outcome = Some(Outcome::Surfaced(reason));
-            if self.tells(reason) {
-                let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
-                scan.skip(out);
-                out.frontend(&annotated);
-            }
+            self.tell(reason, scan, out);
         }
     }
 
-    /// Whether the client is told why. In observe mode, and for a client that runs its own retry protocol, the wire stays as it
-    /// is.
-    fn tells(&self, reason: Reason) -> bool {
-        self.policy.mode == Mode::Transparent && reason != Reason::OwnRetryProtocol
+    /// Tells the client why the conflict at hand is not hidden. In observe mode, and for a client that runs its own retry
+    /// protocol, the wire stays as it is.
+    fn tell(&self, reason: Reason, scan: &mut Scan<'_>, out: &mut impl Output) {
+        if self.policy.mode == Mode::Transparent && reason != Reason::OwnRetryProtocol {
+            let annotated = self.annotated(scan.body(), reason, Duration::ZERO);
+            scan.skip(out);
+            out.frontend(&annotated);
+        }
     }
 
     fn annotated(&self, body: &[u8], reason: Reason, elapsed: Duration) -> Vec<u8> {
@@ -179,14 +175,8 @@ impl Engine {
         self.difference = None;
         self.unit.release = Release::None;
         let waiting = self.journal.first_incomplete();
-        let cycle_end =
-            self.journal.entries_from(waiting).iter().position(super::journal::Entry::is_cycle_end);
-        let asked_at_once = self.journal.entry(waiting).is_some_and(super::journal::Entry::is_cycle_end);
-        let behind = match cycle_end {
-            Some(_) if asked_at_once => waiting + 1,
-            Some(sync) => waiting + sync + 1,
-            None => self.journal.len(),
-        };
+        let cycle_end = self.journal.entries_from(waiting).iter().position(Entry::is_cycle_end);
+        let behind = cycle_end.map_or(self.journal.len(), |at| waiting + at + 1);
         if cycle_end.is_some() {
             let mut ready = Vec::new();
             encode::ready_for_query(&mut ready, status);

@@ -8,7 +8,7 @@ use super::prepared::Names;
 use super::statement::{Class, Classes};
 use super::{Dialect, Reason};
 use crate::wire::backend::Status;
-use crate::wire::frontend::tag;
+use crate::wire::frontend;
 
 /// The savepoint of the cockroach dialect and what became of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub(super) enum Savepoint {
     /// There is none.
     #[default]
     None,
-    /// It was set before the request with this number.
-    Before(usize),
+    /// It went out before the second cycle, to go back to.
+    Set,
     /// It went with the transaction that had it, and is set anew in the next one.
     Again,
     /// The server refused it, or to go back to it: the transaction is restarted whole.
@@ -130,7 +130,7 @@ impl Unit {
         let begins = classes.has(Class::Begin);
         let precedes = self.statements > 0 || (classes.is_several() && !classes.begins());
         self.scattered |= !self.explicit && ((begins && precedes) || (classes.is_several() && !begins));
-        self.statements += u32::from(matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL));
+        self.statements += u32::from(frontend::runs_statement(tag));
         self.explicit |= classes.has(Class::Begin);
         self.classes = self.classes.union(classes);
     }

@@ -21,6 +21,16 @@ pub mod tag {
     pub const TERMINATE: u8 = b'X';
 }
 
+/// Whether a message of this type runs a statement.
+pub const fn runs_statement(tag: u8) -> bool {
+    matches!(tag, tag::QUERY | tag::EXECUTE | tag::FUNCTION_CALL)
+}
+
+/// Whether a message of this type ends a cycle: a ReadyForQuery ends its answer.
+pub const fn ends_cycle(tag: u8) -> bool {
+    matches!(tag, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL)
+}
+
 /// The SQL text of a Query message, without its terminator; `None` if there is no terminator.
 pub fn query(body: &[u8]) -> Option<&[u8]> {
     split_cstr(body).map(|(sql, _)| sql)

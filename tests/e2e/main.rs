@@ -16,6 +16,8 @@ mod hidden;
 mod limits;
 mod operations;
 mod postgres_dialect;
+#[path = "../program/mod.rs"]
+mod program;
 mod support;
 mod surfaced;
 mod transparency;

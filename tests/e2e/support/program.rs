@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use super::{eventually, within};
+use crate::program::reprise;
 
 /// A running `reprise`, ended with the test.
 pub(crate) struct Program {
@@ -19,13 +20,8 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it on free ports, with these arguments and variables, and a log in JSON.
     pub(crate) async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reprise"));
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("REPRISE_"))
-        {
-            command.env_remove(name);
-        }
-        command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]).args(arguments);
+        let mut command = Command::from(reprise(&["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]));
+        command.args(arguments);
         command.env("REPRISE_LOG_FORMAT", "json").envs(variables.iter().copied());
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
         let mut lines = BufReader::new(child.stderr.take().expect("its standard error")).lines();
