@@ -121,9 +121,22 @@ pub static KEYS: &[Key] = &[
     text("log", "level", "info", "What is logged: a level, or directives such as \"info,reprise=debug\"."),
 ];
 
+/// The options of a rule, a `[[rules]]` table of the file; there is no variable and no flag for them.
+pub static RULE_KEYS: &[Key] = &[
+    text("rules", "user", "*", "Users that the rule is for; * stands for any characters, ? for one."),
+    text("rules", "database", "*", "Databases that it is for."),
+    text("rules", "application_name", "*", "Applications that it is for, by application_name."),
+    text("rules", "mode", "", "What to do about their conflicts, as in retry.mode; must be given."),
+];
+
 /// Finds an option.
 pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.section == section && key.name == name)
+    all().find(|key| key.section == section && key.name == name)
+}
+
+/// Every option, those of rules included.
+pub(super) fn all() -> impl Iterator<Item = &'static Key> + Clone {
+    KEYS.iter().chain(RULE_KEYS)
 }
 
 const fn text(section: &'static str, name: &'static str, default: &'static str, help: &'static str) -> Key {

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use super::problem::{Origin, Problem};
-use super::settings::Settings;
-use super::value::{self, boolean, choice, duration, number, optional_socket_address, size, socket_address};
-use super::{Config, DialectChoice, Http, Log, Proxy, Retry, Upstream, keys};
+use super::rules::Rule;
+use super::settings::{Setting, Settings};
+use super::value::{
+    self, Pattern, boolean, choice, duration, number, optional_socket_address, size, socket_address,
+};
+use super::{Config, DialectChoice, Http, Log, Proxy, RULE_KEYS, Retry, Upstream, keys};
 use crate::replay::{Begin, Dialect, Mode, Policy};
 use crate::telemetry::{self, LogFormat};
 
@@ -25,6 +28,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config, Vec<Problem>> {
         retry: retry(&mut reader),
         http: Http { listen: reader.read("http", "listen", optional_socket_address) },
         log: log(&mut reader),
+        rules: settings.rules().filter_map(|rule| reader.rule(rule)).collect(),
     };
     reader.check_together(&config);
     if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }
@@ -92,6 +96,35 @@ impl Reader<'_> {
             let key = keys::find(section, name).expect("a setting has its key");
             parse(key.default).expect("a test reads every default")
         })
+    }
+
+    /// Reads one rule. `None` after a problem.
+    fn rule(&mut self, settings: &[Setting]) -> Option<Rule> {
+        let of = |name: &str| {
+            let mut named = RULE_KEYS.iter().zip(settings);
+            named
+                .find_map(|(key, setting)| (key.name == name).then_some(setting))
+                .expect("its row is in the table")
+        };
+        let patterns = ["user", "database", "application_name"].map(|name| of(name).text.parse::<Pattern>());
+        let everybody = patterns.iter().all(|pattern| *pattern == "*".parse());
+        let [user, database, application_name] = patterns;
+        let mode = of("mode");
+        let message = match choice(Mode::ALL.map(|mode| (mode.name(), mode)))(&mode.text) {
+            Err(_) if mode.text.is_empty() => "a rule must say its mode".to_owned(),
+            Err(message) => message,
+            Ok(_) if everybody => {
+                "the rule is for everybody: name a user, a database or an application_name, \
+                                   or set retry.mode"
+                    .to_owned()
+            }
+            Ok(mode) => {
+                let (user, database, application_name) = (user.ok()?, database.ok()?, application_name.ok()?);
+                return Some(Rule { user, database, application_name, mode });
+            }
+        };
+        self.report(mode.origin.clone(), "rules", "mode", message);
+        None
     }
 
     fn check_together(&mut self, config: &Config) {

@@ -67,6 +67,14 @@ fn the_committed_file_is_the_table_of_options() {
         }
         write!(expected, "# {}\n{} = {}\n", key.help, key.name, key.form.literal(key.default)).unwrap();
     }
+    expected.push_str(
+        "\n# Rules: what is different for some clients. The first one that fits decides; without one retry.mode does.\n\
+         # [[rules]]\n",
+    );
+    for key in RULE_KEYS {
+        let value = if key.name == "mode" { "off" } else { key.default };
+        write!(expected, "# # {}\n# {} = {}\n", key.help, key.name, key.form.literal(value)).unwrap();
+    }
     let (introduction, options) = COMMITTED.split_at(COMMITTED.find("\n[").expect("a section"));
     assert!(introduction.lines().all(|line| line.starts_with('#')), "{introduction}");
     assert_eq!(options, expected);
@@ -139,6 +147,44 @@ fn all_problems_are_told_in_the_order_of_the_file() {
             "f:12: log.level: \"inof\" is no level; allowed: off, error, warn, info, debug, trace, \
              and directives such as reprise=debug, separated by commas",
         ]
+    );
+}
+
+#[test]
+fn the_first_rule_that_fits_decides() {
+    let text = "[retry]\nmode = \"observe\"\n[[rules]]\nuser = \"batch-*\"\ndatabase = \"bank\"\nmode = \"off\"\n\
+                [[rules]]\napplication_name = \"report?\"\nmode = \"transparent\"\n";
+    let (config, settings) = from_file(text).expect("valid");
+    let mode = |user: &str, database: &str, application_name: &str| {
+        let [user, database, application_name] =
+            [user, database, application_name].map(|n| n.as_bytes().into());
+        config.mode_for(&Client { user, database, application_name })
+    };
+    assert_eq!(mode("batch-7", "bank", "report1"), Mode::Off);
+    assert_eq!(mode("batch-7", "shop", "report1"), Mode::Transparent);
+    assert_eq!(mode("ann", "bank", ""), Mode::Observe);
+    let (again, _) = from_file(&settings.to_string()).expect("it is written as it was read");
+    assert_eq!(again, config);
+}
+
+#[test]
+fn what_is_wrong_with_a_rule_is_told_with_its_line() {
+    let text = "[[rules]]\nuser = \"a\"\n[[rules]]\nuser = \"a\"\nmode = \"oserve\"\n[[rules]]\nmode = \"off\"\n\
+                [[rules]]\nusr = \"a\"\ndatabase = 1.5\nmode = \"off\"\n";
+    assert_eq!(
+        from_file(text).unwrap_err(),
+        [
+            "f:1: rules.mode: a rule must say its mode",
+            "f:5: rules.mode: \"oserve\" is unknown; did you mean \"observe\"? allowed: \"transparent\", \"observe\", \"off\"",
+            "f:7: rules.mode: the rule is for everybody: name a user, a database or an application_name, or set retry.mode",
+            "f:9: rules.usr: unknown key; did you mean user?",
+            "f:10: rules.database: expected a string, found float",
+            "f:11: rules.mode: the rule is for everybody: name a user, a database or an application_name, or set retry.mode",
+        ]
+    );
+    assert_eq!(
+        from_file("[rules]\nmode = \"off\"\n").unwrap_err(),
+        ["f:1: rules: expected tables, each headed [[rules]]"]
     );
 }
 

@@ -11,13 +11,14 @@ use pgwire::messages::startup::NegotiateProtocolVersion;
 use tokio::net::TcpStream;
 
 use super::connection::Connection;
+use super::parameters::Parameters;
 use super::refusal::Refusal;
 use super::upstream;
 use crate::config::Upstream;
 use crate::replay::Dialect;
 use crate::telemetry::Telemetry;
 use crate::wire::backend::{self, tag};
-use crate::wire::startup::{Initial, Startup, startup_message};
+use crate::wire::startup::{Initial, Startup};
 use crate::wire::{HEADER_BYTES, Header, frontend};
 
 /// The longest message that either side may send before the session begins.
@@ -27,8 +28,8 @@ const PROTOCOL_3_0: i32 = 196_608;
 
 /// What a client's first packets came to.
 pub(super) enum First {
-    /// The startup packet to send to the database.
-    Startup(Vec<u8>),
+    /// What its startup packet asks for.
+    Startup(Parameters),
     /// A CancelRequest with this key.
     Cancel(Vec<u8>),
 }
@@ -91,8 +92,8 @@ pub(super) async fn first_packet(client: &mut Connection<TcpStream>) -> Result<F
     }
 }
 
-/// The startup packet for the database; `answer` gets what a client that asks for more than 3.0 is told first.
-fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Vec<u8>, Refusal> {
+/// What a startup packet asks for; `answer` gets what a client that asks for more than 3.0 is told first.
+fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Parameters, Refusal> {
     let Startup { major, minor, .. } = startup;
     if major != 3 {
         return Err(Refusal::Protocol { major, minor });
@@ -110,7 +111,7 @@ fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Vec<u8>, Refu
             .map_err(|_| Refusal::Protocol { major, minor })?;
         answer.extend_from_slice(&frame);
     }
-    Ok(startup_message(startup.parameters().filter(|(name, _)| !is_option(name))))
+    Ok(Parameters::read(startup.parameters().filter(|(name, _)| !is_option(name)))?)
 }
 
 /// Relays until the database says that it is ready, or closes the connection.

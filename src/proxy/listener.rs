@@ -17,7 +17,7 @@ use super::handshake::{self, First, Opened};
 use super::refusal::Refusal;
 use super::session::{Ledger, Session, Shutdown};
 use crate::config::{Config, DialectChoice};
-use crate::replay::{Engine, Policy};
+use crate::replay::{Engine, Mode, Policy};
 use crate::telemetry::Telemetry;
 
 /// How long accepting pauses after the operating system refused a connection, out of file descriptors for example.
@@ -41,6 +41,17 @@ struct Shared {
     shutdown: CancellationToken,
     /// It has waited long enough: sessions end now.
     cut_off: CancellationToken,
+}
+
+impl Shared {
+    /// The policy of the configuration, in this mode.
+    fn policy(&self, mode: Mode) -> Arc<Policy> {
+        if mode == self.policy.mode {
+            Arc::clone(&self.policy)
+        } else {
+            Arc::new(Policy { mode, ..Policy::clone(&self.policy) })
+        }
+    }
 }
 
 /// Serves clients until `shutdown` completes; then accepts no more, lets transactions finish for `proxy.drain_timeout`, and
@@ -126,8 +137,8 @@ async fn admit(stream: TcpStream, shared: &Shared) -> Result<(), Refusal> {
         () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
     };
     match welcomed {
-        Ok(Some((opened, _seat))) => {
-            run(client, opened, shared).await;
+        Ok(Some((opened, mode, _seat))) => {
+            run(client, opened, mode, shared).await;
             Ok(())
         }
         Ok(None) => client.close().await.map_err(Refusal::Client),
@@ -145,7 +156,7 @@ async fn admit(stream: TcpStream, shared: &Shared) -> Result<(), Refusal> {
 async fn welcome<'a>(
     client: &mut Connection<TcpStream>,
     shared: &'a Shared,
-) -> Result<Option<(Opened, SemaphorePermit<'a>)>, Refusal> {
+) -> Result<Option<(Opened, Mode, SemaphorePermit<'a>)>, Refusal> {
     let upstream = &shared.config.upstream;
     match handshake::first_packet(client).await? {
         First::Cancel(key) => {
@@ -153,16 +164,17 @@ async fn welcome<'a>(
             shared.registry.cancel(&key, upstream).await;
             Ok(None)
         }
-        First::Startup(packet) => {
+        First::Startup(asked) => {
             let seat = shared.seats.try_acquire().map_err(|_| Refusal::TooMany)?;
-            let opened = handshake::enter(client, &packet, upstream, &shared.telemetry).await?;
-            Ok(opened.map(|opened| (opened, seat)))
+            let opened = handshake::enter(client, &asked.packet, upstream, &shared.telemetry).await?;
+            let mode = asked.mode.unwrap_or_else(|| shared.config.mode_for(&asked.client));
+            Ok(opened.map(|opened| (opened, mode, seat)))
         }
     }
 }
 
-/// Runs a session to its end.
-async fn run(client: Connection<TcpStream>, opened: Opened, shared: &Shared) {
+/// Runs a session to its end, in its own mode.
+async fn run(client: Connection<TcpStream>, opened: Opened, mode: Mode, shared: &Shared) {
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let _open = shared.telemetry.session_opened();
     let dialect = match shared.config.upstream.dialect {
@@ -170,11 +182,11 @@ async fn run(client: Connection<TcpStream>, opened: Opened, shared: &Shared) {
         DialectChoice::Fixed(dialect) => dialect,
     };
     // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
-    let engine = Engine::new(Arc::clone(&shared.policy), dialect, seed(id));
+    let engine = Engine::new(shared.policy(mode), dialect, seed(id));
     let registration = shared.registry.register(opened.key.as_deref());
     let ledger = Ledger { id, telemetry: Arc::clone(&shared.telemetry), held: 0 };
     let shutdown = Shutdown::new(&shared.shutdown, &shared.cut_off);
-    tracing::debug!(session = id, dialect = dialect.name(), "session begins");
+    tracing::debug!(session = id, dialect = dialect.name(), mode = mode.name(), "session begins");
     let (ending, orphaned) =
         Session::new(engine, client, opened.server, registration, shutdown, ledger).run().await;
     match ending.breakage() {

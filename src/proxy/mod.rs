@@ -10,6 +10,7 @@ mod cancel;
 mod connection;
 mod handshake;
 mod listener;
+mod parameters;
 mod refusal;
 mod session;
 mod upstream;

@@ -8,6 +8,7 @@ use pgwire::messages::Message;
 use pgwire::messages::response::ErrorResponse;
 use thiserror::Error;
 
+use super::parameters::BadParameter;
 use super::upstream::Unreachable;
 use crate::telemetry;
 use crate::wire::startup::BadStartup;
@@ -19,6 +20,9 @@ pub(super) enum Refusal {
     /// The first packet is none.
     #[error("{0}")]
     Startup(#[from] BadStartup),
+    /// A parameter of Reprise that there is not, or that has no such value.
+    #[error("{0}")]
+    Parameter(#[from] BadParameter),
     /// A protocol that is not spoken.
     #[error("unsupported frontend protocol {major}.{minor}: server supports 3.0")]
     Protocol {
@@ -66,6 +70,7 @@ impl Refusal {
     /// The SQLSTATE that the client is told; `None` if nobody is there to be told.
     const fn sqlstate(&self) -> Option<SqlState> {
         match self {
+            Self::Parameter(bad) => Some(bad.sqlstate()),
             Self::Startup(_) | Self::ClientFrame(_) | Self::ClientMessage(_) => {
                 Some(SqlState::PROTOCOL_VIOLATION)
             }
@@ -87,6 +92,7 @@ impl Refusal {
             Self::Startup(_) | Self::Protocol { .. } | Self::ClientFrame(_) | Self::ClientMessage(_) => {
                 Some(telemetry::Refusal::ProtocolViolation)
             }
+            Self::Parameter(_) => Some(telemetry::Refusal::BadParameter),
             Self::TimedOut(_) => Some(telemetry::Refusal::StartupTimeout),
             Self::TooMany => Some(telemetry::Refusal::MaxConnections),
             Self::ShuttingDown => Some(telemetry::Refusal::ShuttingDown),
@@ -99,17 +105,26 @@ impl Refusal {
 
     /// The error for the client.
     pub(super) fn message(&self) -> Option<Vec<u8>> {
-        self.sqlstate().map(|sqlstate| fatal(sqlstate, &self.to_string()))
+        let hint = match self {
+            Self::Parameter(bad) => Some(bad.hint()),
+            _ => None,
+        };
+        self.sqlstate().map(|sqlstate| fatal_with(sqlstate, &self.to_string(), hint))
     }
 }
 
 /// An ErrorResponse that ends a connection.
 pub(super) fn fatal(sqlstate: SqlState, message: &str) -> Vec<u8> {
+    fatal_with(sqlstate, message, None)
+}
+
+fn fatal_with(sqlstate: SqlState, message: &str, hint: Option<String>) -> Vec<u8> {
     let field = |field: u8, text: &str| (field, text.to_owned());
     let fields =
         [field(b'S', "FATAL"), field(b'V', "FATAL"), field(b'C', sqlstate.as_str()), field(b'M', message)];
+    let fields = fields.into_iter().chain(hint.map(|hint| (b'H', hint))).collect();
     let mut frame = BytesMut::new();
-    ErrorResponse::new(fields.into()).encode(&mut frame).expect("a short error can be written");
+    ErrorResponse::new(fields).encode(&mut frame).expect("a short error can be written");
     frame.into()
 }
 

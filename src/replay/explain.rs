@@ -59,6 +59,7 @@ pub(super) fn detail(
 const fn why(reason: Reason) -> &'static str {
     match reason {
         Reason::Mode => "the mode is not transparent",
+        Reason::SwitchedOff => "a comment in it says reprise:off",
         Reason::JournalLimit => "its requests are longer than retry.journal_bytes",
         Reason::JournalTotal => {
             "the requests of all open transactions are longer than retry.journal_bytes_total"
@@ -86,6 +87,7 @@ const fn why(reason: Reason) -> &'static str {
 pub(super) const fn hint(reason: Reason) -> &'static str {
     match reason {
         Reason::Mode => "Run the transaction again, or set retry.mode = \"transparent\".",
+        Reason::SwitchedOff => "Run the transaction again, or take the comment out.",
         Reason::JournalLimit | Reason::JournalTotal => {
             "Run the transaction again, make it smaller, or raise the limit."
         }

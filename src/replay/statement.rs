@@ -3,7 +3,7 @@
 //! This is no parser: the server's status byte says what happened. The text is read only for what must be
 //! known before it is sent: whether it may end the transaction, and whether it changes what no rollback restores.
 
-use super::lexer::{Lexer, Token};
+use super::lexer::{Lexer, Token, comments_say};
 
 /// What one statement is, as far as a replay cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,9 @@ pub(super) enum Class {
     Unclear = 1 << 11,
 }
 
+/// The word of a comment that switches retries off for the transaction.
+const SWITCHED_OFF: &[u8] = b"reprise:off";
+
 /// The classes that occur in a text of one or more statements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Classes(u16);
@@ -48,6 +51,8 @@ impl From<Class> for Classes {
 }
 
 impl Classes {
+    /// A comment switches retries off.
+    const OFF: u16 = 1 << 13;
     /// There is more than one statement.
     const SEVERAL: u16 = 1 << 15;
     /// The first of several is a BEGIN.
@@ -61,6 +66,11 @@ impl Classes {
 
     /// Reads a text. Empty for a text without any statement.
     pub(super) fn of(sql: &[u8]) -> Self {
+        let off = if comments_say(sql, SWITCHED_OFF) { Self::OFF } else { 0 };
+        Self::of_text(sql).union(Self(off))
+    }
+
+    fn of_text(sql: &[u8]) -> Self {
         let Some(semicolon) = memchr::memchr(b';', sql) else { return Self::of_statement(sql) };
         if sql[semicolon + 1..].iter().all(u8::is_ascii_whitespace) && !sql[..semicolon].contains(&b'$') {
             return Self::of_statement(&sql[..semicolon]);
@@ -87,6 +97,11 @@ impl Classes {
         self.0 & class as u16 != 0
     }
 
+    /// Whether a comment in the text switches retries off.
+    pub(super) const fn are_switched_off(self) -> bool {
+        self.0 & Self::OFF != 0
+    }
+
     /// Whether the text has more than one statement.
     pub(super) const fn is_several(self) -> bool {
         self.0 & Self::SEVERAL != 0
@@ -99,7 +114,7 @@ impl Classes {
 
     /// Whether the text is one statement of this class.
     pub(super) const fn is(self, class: Class) -> bool {
-        self.0 == class as u16
+        self.0 & !Self::OFF == class as u16
     }
 
     /// Whether the text may end the transaction block that it is sent in.
@@ -368,6 +383,30 @@ mod tests {
         expect("-- x\r\nCOMMIT", Class::Commit);
         expect("\x0bCOMMIT", Class::Commit);
         expect("= COMMIT", Class::Unclear);
+    }
+
+    #[test]
+    fn a_comment_switches_retries_off() {
+        for sql in [
+            "/* reprise:off */ SELECT 1",
+            "SELECT 1 -- reprise:off",
+            "SELECT /*reprise:off*/ 'a'; COMMIT",
+            "BEGIN /* app:shop, reprise:off */",
+            "SELECT 1 /* a /* b */ reprise:off */ ;",
+        ] {
+            assert!(Classes::of(sql.as_bytes()).are_switched_off(), "{sql}");
+        }
+        for sql in [
+            "SELECT '/* reprise:off */'",
+            "SELECT $$ -- reprise:off $$",
+            "/* reprise:offline */ SELECT 1",
+            "/* xreprise:off */ SELECT 1",
+            "SELECT 1 /* Reprise:off */",
+            "SELECT reprise:off",
+        ] {
+            assert!(!Classes::of(sql.as_bytes()).are_switched_off(), "{sql}");
+        }
+        assert!(Classes::of(b"COMMIT /* reprise:off */").is(Class::Commit));
     }
 
     #[test]

@@ -155,6 +155,8 @@ impl Unit {
         let has = |class| self.classes.has(class);
         if self.names.are_lost(self.explicit) {
             Some(Reason::StatementFromBefore)
+        } else if self.classes.are_switched_off() {
+            Some(Reason::SwitchedOff)
         } else if has(Class::Unclear) {
             Some(Reason::UnknownMessage)
         } else if has(Class::Chain) {

@@ -33,6 +33,8 @@ pub enum Refusal {
     StartupTimeout,
     /// What came was no startup message, or one of a protocol that is not spoken.
     ProtocolViolation,
+    /// A startup parameter of Reprise's own has no such name or value.
+    BadParameter,
     /// The database could not be reached.
     UpstreamUnreachable,
     /// The proxy is shutting down.
@@ -41,10 +43,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every cause.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::MaxConnections,
         Self::StartupTimeout,
         Self::ProtocolViolation,
+        Self::BadParameter,
         Self::UpstreamUnreachable,
         Self::ShuttingDown,
     ];
@@ -55,6 +58,7 @@ impl Refusal {
             Self::MaxConnections => "max_connections",
             Self::StartupTimeout => "startup_timeout",
             Self::ProtocolViolation => "protocol_violation",
+            Self::BadParameter => "bad_parameter",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::ShuttingDown => "shutting_down",
         }

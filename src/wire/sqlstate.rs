@@ -19,6 +19,10 @@ impl SqlState {
     pub const RESOLUTION_UNKNOWN: Self = Self(*b"08007");
     /// A feature that is not there.
     pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
+    /// A parameter cannot have this value.
+    pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
+    /// A parameter, or another object, that there is not.
+    pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
     /// The transaction is aborted; commands are ignored until its end.
     pub const IN_FAILED_TRANSACTION: Self = Self(*b"25P02");
     /// The transaction conflicts with another one and must be run again.

@@ -20,4 +20,5 @@ mod postgres_dialect;
 mod program;
 mod support;
 mod surfaced;
+mod switches;
 mod transparency;
