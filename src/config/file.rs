@@ -140,7 +140,7 @@ mod tests {
                 "f.toml:4: retry.max_atempts: unknown key; did you mean max_attempts?",
                 "f.toml:5: retry.listen: unknown key; did you mean proxy.listen?",
                 "f.toml:6: retry.colour: unknown key; [retry] has mode, max_attempts, initial_backoff, max_backoff, \
-                 timeout, journal_bytes, journal_bytes_total, hold_bytes, hold_time, begin, deadlocks",
+                 max_concurrent_replays, timeout, journal_bytes, journal_bytes_total, hold_bytes, hold_time, begin, deadlocks",
                 "f.toml:7: retri: unknown section; did you mean [retry]?",
                 "f.toml:8: colour: unknown section; there are [proxy], [upstream], [retry], [http], [log], [[rules]]",
             ]

@@ -89,6 +89,12 @@ pub static KEYS: &[Key] = &[
         "Longest first pause; it doubles with each further one. CockroachDB's first replay has none.",
     ),
     text("retry", "max_backoff", "1s", "Longest pause between two attempts."),
+    integer(
+        "retry",
+        "max_concurrent_replays",
+        "32",
+        "Replays of all sessions at a time; the others wait their turn, the oldest transaction first.",
+    ),
     text("retry", "timeout", "15s", "Time since a transaction's start in which a new attempt may begin."),
     text(
         "retry",

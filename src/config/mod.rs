@@ -82,6 +82,8 @@ pub enum DialectChoice {
 pub struct Retry {
     /// What each transaction may do.
     pub policy: Policy,
+    /// Replays of all sessions at a time.
+    pub max_concurrent_replays: usize,
     /// Bytes of requests kept for all transactions together.
     pub journal_bytes_total: u64,
 }

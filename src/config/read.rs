@@ -72,6 +72,8 @@ fn retry(reader: &mut Reader<'_>) -> Retry {
             begin: reader.read("retry", "begin", choice(begins)),
             deadlocks: reader.read("retry", "deadlocks", boolean),
         },
+        max_concurrent_replays: reader.read("retry", "max_concurrent_replays", number(1..=1_000_000))
+            as usize,
         journal_bytes_total: reader.read("retry", "journal_bytes_total", size(KIB..=1024 * GIB)),
     }
 }

@@ -23,6 +23,7 @@ fn other_value(key: &Key) -> &'static str {
         ("retry.max_attempts", "7"),
         ("retry.initial_backoff", "7ms"),
         ("retry.max_backoff", "7s"),
+        ("retry.max_concurrent_replays", "7"),
         ("retry.timeout", "7m"),
         ("retry.journal_bytes", "7KiB"),
         ("retry.journal_bytes_total", "7MiB"),

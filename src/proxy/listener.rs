@@ -16,6 +16,7 @@ use super::connection::Connection;
 use super::handshake::{self, First, Opened};
 use super::refusal::Refusal;
 use super::session::{Ledger, Session, Shutdown};
+use super::turns::{Place, Turns};
 use crate::config::{Config, DialectChoice};
 use crate::replay::{Engine, Mode, Policy};
 use crate::telemetry::Telemetry;
@@ -35,6 +36,7 @@ struct Shared {
     telemetry: Arc<Telemetry>,
     registry: Registry,
     sessions: AtomicU64,
+    turns: Turns,
     seats: Semaphore,
     doors: Arc<Semaphore>,
     /// The proxy ends: sessions end as soon as no transaction is open.
@@ -70,6 +72,7 @@ pub async fn serve(
         telemetry,
         registry: Registry::default(),
         sessions: AtomicU64::new(0),
+        turns: Turns::new(config.retry.max_concurrent_replays),
         seats: Semaphore::new(config.proxy.max_connections),
         doors: Arc::new(Semaphore::new(config.proxy.max_connections + VISITORS_MAX)),
         shutdown: CancellationToken::new(),
@@ -184,7 +187,8 @@ async fn run(client: Connection<TcpStream>, opened: Opened, mode: Mode, shared: 
     // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
     let engine = Engine::new(shared.policy(mode), dialect, seed(id));
     let registration = shared.registry.register(opened.key.as_deref());
-    let ledger = Ledger { id, telemetry: Arc::clone(&shared.telemetry), held: 0 };
+    let (telemetry, place) = (Arc::clone(&shared.telemetry), Place::new(shared.turns.clone()));
+    let ledger = Ledger { id, telemetry, held: 0, place };
     let shutdown = Shutdown::new(&shared.shutdown, &shared.cut_off);
     tracing::debug!(session = id, dialect = dialect.name(), mode = mode.name(), "session begins");
     let (ending, orphaned) =

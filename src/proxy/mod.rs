@@ -13,6 +13,7 @@ mod listener;
 mod parameters;
 mod refusal;
 mod session;
+mod turns;
 mod upstream;
 
 pub use listener::serve;

@@ -149,9 +149,10 @@ impl Engine {
     /// Whether the next frame of the answer at hand is new to the client.
     fn is_live(&self) -> bool {
         match (self.state, self.outstanding.front().map(|f| f.owner)) {
-            (State::Replaying { .. } | State::BackingOff { .. }, Some(Owner::Journalled(number))) => {
-                self.journal.entry(number).is_some_and(|e| self.reading.frames >= e.delivered.frames)
-            }
+            (
+                State::Replaying { .. } | State::BackingOff { .. } | State::Queued { .. },
+                Some(Owner::Journalled(number)),
+            ) => self.journal.entry(number).is_some_and(|e| self.reading.frames >= e.delivered.frames),
             _ => false,
         }
     }

@@ -33,6 +33,12 @@ pub trait Output {
     /// Asks to hold this many bytes in the journal from now on; replaces what was granted before. False if the journals of
     /// all sessions together would outgrow their limit.
     fn hold(&mut self, journal_bytes: usize) -> bool;
+    /// Asks for the turn of a replay, in a transaction that began at `started`. False if it must wait for
+    /// [`Engine::admitted`]; where nothing limits replays they never wait.
+    fn admit(&mut self, started: Duration) -> bool {
+        let _ = started;
+        true
+    }
     /// The session is over: send what is left for the client, then close both sides.
     fn close(&mut self);
 }
@@ -173,6 +179,7 @@ impl Engine {
     pub fn deadline(&self) -> Option<Duration> {
         match self.state {
             State::BackingOff { until } if self.outstanding.is_empty() => Some(until),
+            State::Queued { .. } => self.patience_ends(),
             _ => self.held_until(),
         }
     }
@@ -187,7 +194,7 @@ impl Engine {
         !self.outstanding.is_empty()
     }
 
-    /// The pause before the next attempt, or the time for which answers are held, may be over.
+    /// The pause before the next attempt, the wait for its turn, or the time for which answers are held, may be over.
     pub fn timeout(&mut self, now: Duration, out: &mut impl Output) {
         if self.held_until().is_some_and(|until| now >= until) {
             self.release_held(out);
@@ -196,15 +203,16 @@ impl Engine {
             && now >= until
             && self.outstanding.is_empty()
         {
-            self.replay(now, out);
+            self.ask_for_turn(now, out);
         }
+        self.end_patience(now, out);
     }
 
     /// The client asked to cancel what runs. True if the request must also go to the server.
     pub fn cancel(&mut self, now: Duration, out: &mut impl Output) -> bool {
         self.unit.cancelled |= self.state.is_retrying();
         match self.state {
-            State::BackingOff { .. } => {
+            State::BackingOff { .. } | State::Queued { .. } => {
                 self.give_up(now, Reason::Cancelled, out);
                 false
             }

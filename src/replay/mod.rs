@@ -8,6 +8,7 @@
 //!    │                    │            held       answers that the client cannot act on yet
 //!    │                    │            deferred   a BEGIN that waits for the first statement
 //!    ^                    │            retry      drain, pause, send again, catch up
+//!    │                    │            turn       a replay waits for others to end
 //!    │                    v            cockroach  its savepoint, and RELEASE before COMMIT
 //! answers ─> results ─> surfacing      surfacing  a conflict that cannot be hidden
 //! ```
@@ -34,6 +35,7 @@ mod scan;
 mod state;
 mod statement;
 mod surfacing;
+mod turn;
 mod unit;
 
 pub use engine::{Engine, Output};

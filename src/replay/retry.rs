@@ -52,7 +52,10 @@ impl Engine {
         scan: &mut Scan<'_>,
         out: &mut impl Output,
     ) {
-        let replaying = matches!(self.state, State::Replaying { .. } | State::BackingOff { .. });
+        let again = |state| {
+            matches!(state, State::Replaying { .. } | State::BackingOff { .. } | State::Queued { .. })
+        };
+        let replaying = again(self.state);
         let phase = match () {
             () if self.commits(number) => Phase::Commit,
             () if replaying => Phase::Replay,
@@ -175,8 +178,9 @@ impl Engine {
             State::Committing if ready => self.state = State::Open,
             State::Open | State::Committing | State::Passthrough(_) => {}
             State::Draining => self.back_off(now, out),
-            State::BackingOff { until } if now >= until => self.replay(now, out),
+            State::BackingOff { until } if now >= until => self.ask_for_turn(now, out),
             State::BackingOff { .. } => {}
+            State::Queued { .. } => self.take_turn(now, out),
             State::Replaying { .. } => self.go_on(now, ready, out),
             State::GivingUp { reason, drained } => self.go_on_giving_up(now, reason, drained, out),
         }
@@ -199,7 +203,7 @@ impl Engine {
         out.report(Event::BackedOff { attempt, pause });
         self.reopen(out);
         if self.outstanding.is_empty() && pause.is_zero() {
-            self.replay(now, out);
+            self.ask_for_turn(now, out);
         }
     }
 
@@ -210,9 +214,13 @@ impl Engine {
     /// With a savepoint to go back to, or a transaction to chain to, nothing is sent yet: the first keeps its locks and its
     /// place in the line, and the second has none.
     fn reopen(&mut self, out: &mut impl Output) {
-        if self.restarts_at_savepoint() || self.restarts_by_chaining() {
-            return;
+        if !self.restarts_at_savepoint() && !self.restarts_by_chaining() {
+            self.begin_anew(out);
         }
+    }
+
+    /// Ends the transaction and opens it again.
+    pub(super) fn begin_anew(&mut self, out: &mut impl Output) {
         let mut bytes = Vec::new();
         if self.status != Status::Idle {
             encode::query(&mut bytes, cockroach::ROLLBACK);
@@ -247,7 +255,7 @@ impl Engine {
         begin && text.is_some_and(begins_without_options)
     }
 
-    fn restarts_at_savepoint(&self) -> bool {
+    pub(super) fn restarts_at_savepoint(&self) -> bool {
         self.unit.savepoint == Savepoint::Set && self.status != Status::Idle
     }
 

@@ -129,6 +129,13 @@ impl Telemetry {
         SessionGuard(self.metrics.sessions.clone())
     }
 
+    /// Counts a replay that waits for its turn; it does so until the guard is dropped.
+    #[must_use]
+    pub fn replay_waits(&self) -> WaitGuard {
+        self.metrics.replays_waiting.inc();
+        WaitGuard(self.metrics.replays_waiting.clone())
+    }
+
     /// Counts a client connection that did not become a session. Logging it is left to who knows the peer.
     pub fn refused(&self, cause: Refusal) {
         self.metrics.count_refusal(cause);
@@ -183,6 +190,16 @@ impl Telemetry {
 pub struct SessionGuard(IntGauge);
 
 impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A replay that is counted as waiting.
+#[derive(Debug)]
+pub struct WaitGuard(IntGauge);
+
+impl Drop for WaitGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -22,3 +22,4 @@ mod support;
 mod surfaced;
 mod switches;
 mod transparency;
+mod turns;
