@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use golden::{Backend, Frontend};
-use reprise::replay::{Begin, Dialect, Engine, Event, Mode, Output, Policy};
+use reprise::replay::{Begin, Dialect, Engine, Event, LockTable, Mode, Output, Policy};
 
 /// Known hazards of replaying transactions: each has its cases in `hazards.txt`.
 const HAZARDS: u32 = 30;
@@ -193,6 +193,10 @@ impl Case {
             ("timeout_ms", n) => self.policy.timeout = Duration::from_millis(n.parse().expect("a number")),
             ("begin", value) => {
                 self.policy.begin = Begin::ALL.into_iter().find(|b| b.name() == value).expect("a choice")
+            }
+            ("lock_table", value) => {
+                let found = LockTable::ALL.into_iter().find(|l| l.name() == value);
+                self.policy.lock_table = found.expect("a choice");
             }
             ("hold_bytes", n) => self.policy.hold_bytes = n.parse().expect("a number"),
             ("journal_bytes", n) => self.policy.journal_bytes = n.parse().expect("a number"),

@@ -118,6 +118,12 @@ pub static KEYS: &[Key] = &[
     ),
     boolean("retry", "deadlocks", "true", "Whether 40P01 is a conflict in the postgres dialect."),
     text(
+        "compat",
+        "lock_table",
+        "forward",
+        "What becomes of LOCK TABLE on CockroachDB: \"forward\", or \"ignore\" under SERIALIZABLE, where none is needed.",
+    ),
+    text(
         "http",
         "listen",
         "127.0.0.1:9432",

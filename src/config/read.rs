@@ -9,7 +9,7 @@ use super::value::{
     self, Pattern, boolean, choice, duration, number, optional_socket_address, size, socket_address,
 };
 use super::{Config, DialectChoice, Http, Log, Proxy, RULE_KEYS, Retry, Upstream, keys};
-use crate::replay::{Begin, Dialect, Mode, Policy};
+use crate::replay::{Begin, Dialect, LockTable, Mode, Policy};
 use crate::telemetry::{self, LogFormat};
 
 const ZERO: Duration = Duration::ZERO;
@@ -58,6 +58,7 @@ fn retry(reader: &mut Reader<'_>) -> Retry {
     let modes = Mode::ALL.map(|mode| (mode.name(), mode));
     let journal_bytes = reader.read("retry", "journal_bytes", size(KIB..=GIB));
     let hold_bytes = reader.read("retry", "hold_bytes", size(0..=GIB));
+    let lock_tables = LockTable::ALL.map(|choice| (choice.name(), choice));
     let begins = Begin::ALL.map(|begin| (begin.name(), begin));
     Retry {
         policy: Policy {
@@ -71,6 +72,7 @@ fn retry(reader: &mut Reader<'_>) -> Retry {
             hold_time: reader.read("retry", "hold_time", duration(ZERO..=MINUTE)),
             begin: reader.read("retry", "begin", choice(begins)),
             deadlocks: reader.read("retry", "deadlocks", boolean),
+            lock_table: reader.read("compat", "lock_table", choice(lock_tables)),
         },
         max_concurrent_replays: reader.read("retry", "max_concurrent_replays", number(1..=1_000_000))
             as usize,
@@ -142,6 +144,14 @@ impl Reader<'_> {
         if policy.journal_bytes as u64 > config.retry.journal_bytes_total {
             let names = [("retry", "journal_bytes"), ("retry", "journal_bytes_total")];
             self.clash(names, "journal_bytes must not be larger than journal_bytes_total");
+        }
+        let postgres = config.upstream.dialect == DialectChoice::Fixed(Dialect::Postgres);
+        if policy.lock_table == LockTable::Ignore && postgres {
+            let names = [("compat", "lock_table"), ("upstream", "dialect")];
+            self.clash(
+                names,
+                "PostgreSQL has table locks, and an ignored LOCK TABLE would lose updates there",
+            );
         }
         let listen = config.proxy.listen;
         if config.http.listen == Some(listen) && listen.port() != 0 {

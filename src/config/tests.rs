@@ -31,6 +31,7 @@ fn other_value(key: &Key) -> &'static str {
         ("retry.hold_time", "7ms"),
         ("retry.begin", "immediate"),
         ("retry.deadlocks", "false"),
+        ("compat.lock_table", "ignore"),
         ("http.listen", ""),
         ("log.format", "json"),
         ("log.level", "warn,reprise=debug"),
@@ -206,6 +207,9 @@ fn options_that_exclude_each_other_are_told_where_the_later_was_set() {
              (upstream.address = \"127.0.0.1:6432\", proxy.listen = \"127.0.0.1:6432\")",
         ]
     );
+    let text = "[upstream]\ndialect = \"postgres\"\n[compat]\nlock_table = \"ignore\"\n";
+    let told = from_file(text).unwrap_err();
+    assert!(told[0].starts_with("f:4: compat.lock_table: PostgreSQL has table locks"), "{told:?}");
     let text = "[retry]\ninitial_backoff = \"20ms\"\ntimeout = \"10ms\"\n";
     let told = from_file(text).unwrap_err();
     assert!(told[0].starts_with("f:3: retry.timeout: initial_backoff must not be longer"), "{told:?}");

@@ -11,11 +11,12 @@ use pgwire::messages::startup::NegotiateProtocolVersion;
 use tokio::net::TcpStream;
 
 use super::connection::Connection;
+use super::isolation;
 use super::parameters::Parameters;
 use super::refusal::Refusal;
 use super::upstream;
-use crate::config::Upstream;
-use crate::replay::Dialect;
+use crate::config::{DialectChoice, Upstream};
+use crate::replay::{Dialect, LockTable};
 use crate::telemetry::Telemetry;
 use crate::wire::backend::{self, tag};
 use crate::wire::startup::{Initial, Startup};
@@ -38,8 +39,10 @@ pub(super) enum First {
 pub(super) struct Opened {
     /// The connection to the database.
     pub(super) server: Connection<TcpStream>,
-    /// What the database is, by what it reports.
+    /// How it wants a transaction retried: by the configuration, or by what it reports.
     pub(super) dialect: Dialect,
+    /// What is done with LOCK TABLE in this session.
+    pub(super) lock_table: LockTable,
     /// Process id and secret key, if it gave any.
     pub(super) key: Option<Box<[u8]>>,
 }
@@ -49,6 +52,7 @@ pub(super) async fn enter(
     client: &mut Connection<TcpStream>,
     startup: &[u8],
     upstream: &Upstream,
+    lock_table: LockTable,
     telemetry: &Telemetry,
 ) -> Result<Option<Opened>, Refusal> {
     let stream = upstream::connect(&upstream.address, upstream.connect_timeout).await.map_err(|error| {
@@ -57,7 +61,22 @@ pub(super) async fn enter(
     })?;
     let mut server = Connection::new(stream);
     server.outbox().extend_from_slice(startup);
-    relay_authentication(client, server).await
+    let Some(greeting) = relay_authentication(client, &mut server).await? else { return Ok(None) };
+    let dialect = match upstream.dialect {
+        DialectChoice::Auto => greeting.dialect,
+        DialectChoice::Fixed(dialect) => dialect,
+    };
+    let lock_table = match (lock_table, dialect) {
+        (LockTable::Forward, _) => LockTable::Forward,
+        (LockTable::Ignore, Dialect::Postgres) => return Err(Refusal::LockTable),
+        (LockTable::Ignore, Dialect::Cockroach) if isolation::is_serializable(&mut server).await? => {
+            LockTable::Ignore
+        }
+        (LockTable::Ignore, Dialect::Cockroach) => LockTable::Forward,
+    };
+    client.outbox().extend_from_slice(&greeting.ready);
+    client.drain().await.map_err(Refusal::Client)?;
+    Ok(Some(Opened { server, dialect, lock_table, key: greeting.key }))
 }
 
 /// Reads packets until one starts a session or cancels. TLS and GSSAPI encryption are declined, each once.
@@ -114,11 +133,11 @@ fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Parameters, R
     Ok(Parameters::read(startup.parameters().filter(|(name, _)| !is_option(name)))?)
 }
 
-/// Relays until the database says that it is ready, or closes the connection.
+/// Relays until the database says that it is ready, which is not passed on yet, or closes the connection.
 async fn relay_authentication(
     client: &mut Connection<TcpStream>,
-    mut server: Connection<TcpStream>,
-) -> Result<Option<Opened>, Refusal> {
+    server: &mut Connection<TcpStream>,
+) -> Result<Option<Greeting>, Refusal> {
     let mut greeting = Greeting::default();
     loop {
         server.drain().await.map_err(Refusal::Server)?;
@@ -128,10 +147,8 @@ async fn relay_authentication(
                 if read.map_err(Refusal::Server)? == 0 {
                     return if greeting.refused { Ok(None) } else { Err(Refusal::ServerClosed) };
                 }
-                if relay_greeting(&mut server, client, &mut greeting)? {
-                    client.drain().await.map_err(Refusal::Client)?;
-                    let Greeting { key, dialect, .. } = greeting;
-                    return Ok(Some(Opened { server, dialect, key }));
+                if relay_greeting(server, client, &mut greeting)? {
+                    return Ok(Some(greeting));
                 }
             }
             read = client.fill() => {
@@ -140,7 +157,7 @@ async fn relay_authentication(
                 }
             }
         }
-        relay_answers(client, &mut server)?;
+        relay_answers(client, server)?;
     }
 }
 
@@ -149,15 +166,17 @@ struct Greeting {
     dialect: Dialect,
     key: Option<Box<[u8]>>,
     refused: bool,
+    /// Its ReadyForQuery.
+    ready: Vec<u8>,
 }
 
 impl Default for Greeting {
     fn default() -> Self {
-        Self { dialect: Dialect::Postgres, key: None, refused: false }
+        Self { dialect: Dialect::Postgres, key: None, refused: false, ready: Vec::new() }
     }
 }
 
-/// Passes on what the database sends; true at its ReadyForQuery.
+/// Passes on what the database sends; true at its ReadyForQuery, which is kept.
 fn relay_greeting(
     server: &mut Connection<TcpStream>,
     client: &mut Connection<TcpStream>,
@@ -172,11 +191,13 @@ fn relay_greeting(
             tag::ERROR_RESPONSE => greeting.refused = true,
             _ => {}
         }
-        client.outbox().extend_from_slice(frame);
-        server.consume(bytes);
         if frame_tag == tag::READY_FOR_QUERY {
+            greeting.ready = frame.to_vec();
+            server.consume(bytes);
             return Ok(true);
         }
+        client.outbox().extend_from_slice(frame);
+        server.consume(bytes);
     }
     Ok(false)
 }
@@ -214,7 +235,7 @@ const fn is_request(frame_tag: u8) -> bool {
 }
 
 /// Length of the frame at the start, once all of it is there.
-fn whole_frame(bytes: &[u8]) -> Result<Option<usize>, crate::wire::BadLength> {
+pub(super) fn whole_frame(bytes: &[u8]) -> Result<Option<usize>, crate::wire::BadLength> {
     let Some(header) = Header::parse(bytes)? else { return Ok(None) };
     if header.frame_bytes > STARTUP_MESSAGE_BYTES_MAX {
         return Err(crate::wire::BadLength { tag: header.tag, length: header.frame_bytes as u32 - 1 });

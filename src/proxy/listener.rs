@@ -17,8 +17,8 @@ use super::handshake::{self, First, Opened};
 use super::refusal::Refusal;
 use super::session::{Ledger, Session, Shutdown};
 use super::turns::{Place, Turns};
-use crate::config::{Config, DialectChoice};
-use crate::replay::{Engine, Mode, Policy};
+use crate::config::Config;
+use crate::replay::{Engine, LockTable, Mode, Policy};
 use crate::telemetry::Telemetry;
 
 /// How long accepting pauses after the operating system refused a connection, out of file descriptors for example.
@@ -46,12 +46,12 @@ struct Shared {
 }
 
 impl Shared {
-    /// The policy of the configuration, in this mode.
-    fn policy(&self, mode: Mode) -> Arc<Policy> {
-        if mode == self.policy.mode {
+    /// The policy of the configuration, with what is different for one session.
+    fn policy(&self, mode: Mode, lock_table: LockTable) -> Arc<Policy> {
+        if (mode, lock_table) == (self.policy.mode, self.policy.lock_table) {
             Arc::clone(&self.policy)
         } else {
-            Arc::new(Policy { mode, ..Policy::clone(&self.policy) })
+            Arc::new(Policy { mode, lock_table, ..Policy::clone(&self.policy) })
         }
     }
 }
@@ -169,8 +169,14 @@ async fn welcome<'a>(
         }
         First::Startup(asked) => {
             let seat = shared.seats.try_acquire().map_err(|_| Refusal::TooMany)?;
-            let opened = handshake::enter(client, &asked.packet, upstream, &shared.telemetry).await?;
             let mode = asked.mode.unwrap_or_else(|| shared.config.mode_for(&asked.client));
+            let lock_table = match mode {
+                Mode::Transparent => shared.policy.lock_table,
+                // The wire is left as it is.
+                Mode::Observe | Mode::Off => LockTable::Forward,
+            };
+            let (packet, telemetry) = (&asked.packet, &shared.telemetry);
+            let opened = handshake::enter(client, packet, upstream, lock_table, telemetry).await?;
             Ok(opened.map(|opened| (opened, mode, seat)))
         }
     }
@@ -180,17 +186,15 @@ async fn welcome<'a>(
 async fn run(client: Connection<TcpStream>, opened: Opened, mode: Mode, shared: &Shared) {
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let _open = shared.telemetry.session_opened();
-    let dialect = match shared.config.upstream.dialect {
-        DialectChoice::Auto => opened.dialect,
-        DialectChoice::Fixed(dialect) => dialect,
-    };
+    let (dialect, lock_table) = (opened.dialect, opened.lock_table);
     // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
-    let engine = Engine::new(shared.policy(mode), dialect, seed(id));
+    let engine = Engine::new(shared.policy(mode, lock_table), dialect, seed(id));
     let registration = shared.registry.register(opened.key.as_deref());
     let (telemetry, place) = (Arc::clone(&shared.telemetry), Place::new(shared.turns.clone()));
     let ledger = Ledger { id, telemetry, held: 0, place };
     let shutdown = Shutdown::new(&shared.shutdown, &shared.cut_off);
-    tracing::debug!(session = id, dialect = dialect.name(), mode = mode.name(), "session begins");
+    let (lock_table, mode) = (lock_table.name(), mode.name());
+    tracing::debug!(session = id, dialect = dialect.name(), mode, lock_table, "session begins");
     let (ending, orphaned) =
         Session::new(engine, client, opened.server, registration, shutdown, ledger).run().await;
     match ending.breakage() {

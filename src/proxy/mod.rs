@@ -9,6 +9,7 @@
 mod cancel;
 mod connection;
 mod handshake;
+mod isolation;
 mod listener;
 mod parameters;
 mod refusal;

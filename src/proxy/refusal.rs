@@ -49,6 +49,9 @@ pub(super) enum Refusal {
     /// The database cannot be reached.
     #[error("could not connect to the database")]
     Unreachable(#[source] Unreachable),
+    /// LOCK TABLE is to be ignored, and the database is one that has table locks.
+    #[error("compat.lock_table is \"ignore\", and the database is not CockroachDB")]
+    LockTable,
     /// The database closed the connection during startup, with nothing said.
     #[error("the database closed the connection during startup")]
     ServerClosed,
@@ -74,7 +77,7 @@ impl Refusal {
             Self::Startup(_) | Self::ClientFrame(_) | Self::ClientMessage(_) => {
                 Some(SqlState::PROTOCOL_VIOLATION)
             }
-            Self::Protocol { .. } => Some(SqlState::FEATURE_NOT_SUPPORTED),
+            Self::Protocol { .. } | Self::LockTable => Some(SqlState::FEATURE_NOT_SUPPORTED),
             Self::TimedOut(_) => Some(SqlState::QUERY_CANCELED),
             Self::TooMany => Some(SqlState::TOO_MANY_CONNECTIONS),
             Self::ShuttingDown => Some(SqlState::CANNOT_CONNECT_NOW),
@@ -93,6 +96,7 @@ impl Refusal {
                 Some(telemetry::Refusal::ProtocolViolation)
             }
             Self::Parameter(_) => Some(telemetry::Refusal::BadParameter),
+            Self::LockTable => Some(telemetry::Refusal::LockTable),
             Self::TimedOut(_) => Some(telemetry::Refusal::StartupTimeout),
             Self::TooMany => Some(telemetry::Refusal::MaxConnections),
             Self::ShuttingDown => Some(telemetry::Refusal::ShuttingDown),
@@ -107,6 +111,9 @@ impl Refusal {
     pub(super) fn message(&self) -> Option<Vec<u8>> {
         let hint = match self {
             Self::Parameter(bad) => Some(bad.hint()),
+            Self::LockTable => {
+                Some("The operator of Reprise has to set compat.lock_table = \"forward\".".to_owned())
+            }
             _ => None,
         };
         self.sqlstate().map(|sqlstate| fatal_with(sqlstate, &self.to_string(), hint))

@@ -188,6 +188,9 @@ impl Engine {
             self.note_control(control, frame_tag, scan.body());
             scan.skip(out);
         }
+        if front.locks && frame_tag == tag::EMPTY_QUERY_RESPONSE {
+            self.show_lock(scan, out);
+        }
         if front.fit(frame_tag) == Fit::Ends {
             self.outstanding.pop();
             let failed = self.unit.release == Release::Failed && self.status != Status::Idle;

@@ -9,6 +9,7 @@ use super::event::{Event, Outcome};
 use super::explain;
 use super::held::Held;
 use super::journal::Journal;
+use super::lock_table::Locks;
 use super::outstanding::Outstanding;
 use super::policy::{Dialect, Mode, Policy};
 use super::prepared::Prepared;
@@ -72,6 +73,18 @@ impl Step {
             Self::Drop => Self::Instead(bytes),
         }
     }
+
+    /// The same, with other bytes in the place of the frame.
+    pub(super) fn with(self, other: Vec<u8>) -> Self {
+        match self {
+            Self::Forward => Self::Instead(other),
+            Self::After(mut added) => {
+                added.extend(other);
+                Self::Instead(added)
+            }
+            step => step,
+        }
+    }
 }
 
 /// Bytes of journal that every session may hold without asking: the limit on connections bounds them.
@@ -96,6 +109,7 @@ pub struct Engine {
     pub(super) backoff: Backoff,
     pub(super) reading: Reading,
     pub(super) held: Held,
+    pub(super) locks: Locks,
     /// Settings that the server reported while the client waits for a retry, the last value of each.
     pub(super) settings: Vec<Setting>,
     /// Bytes of a long frame from the client that are still to come.
@@ -163,6 +177,7 @@ impl Engine {
             backoff: Backoff::new(seed),
             reading: Reading::default(),
             held: Held::default(),
+            locks: Locks::default(),
             settings: Vec::new(),
             frontend_rest: 0,
             frontend_dropping: false,
@@ -285,6 +300,7 @@ impl Engine {
         }
         self.forget_journal(out);
         self.prepared.transaction_ended();
+        self.locks.transaction_in_doubt = false;
         self.state = State::Idle;
     }
 
@@ -297,6 +313,8 @@ impl Engine {
         self.end_unit(now, out);
         self.begin_unit(now);
         self.unit.explicit = open;
+        // Its BEGIN, and what that says of the isolation level, was sent before the end of the last one.
+        self.locks.transaction_in_doubt = true;
         self.unit.statements = 1;
         self.pass_through(reason, out);
     }

@@ -49,6 +49,8 @@ pub(super) struct Entry {
     pub(super) effect: Effect,
     /// A Parse that the server has taken in some attempt, so that its name is taken now.
     pub(super) parsed: bool,
+    /// Whether it runs a LOCK TABLE.
+    pub(super) locks: bool,
     /// Whether the server has answered it to the end, in the attempt at hand.
     pub(super) answered: bool,
     /// What the client has been shown.
@@ -93,10 +95,16 @@ impl Journal {
             tag,
             effect,
             parsed: false,
+            locks: false,
             answered: false,
             delivered: Delivered::default(),
         });
         self.entries.len() - 1
+    }
+
+    /// The last request runs a LOCK TABLE.
+    pub(super) fn mark_lock(&mut self) {
+        self.entries.last_mut().into_iter().for_each(|last| last.locks = true);
     }
 
     /// Appends COPY data: to the entry of the data before it, if that is the last one.

@@ -54,6 +54,8 @@ pub(super) struct Request {
     pub(super) commits: bool,
     /// It went out as `RELEASE ...; COMMIT` in the place of a COMMIT.
     pub(super) releases: bool,
+    /// It runs the empty statement in the place of a LOCK TABLE, if there is one.
+    pub(super) locks: bool,
 }
 
 /// How a frame fits the request that is to be answered next.
@@ -138,7 +140,8 @@ impl Outstanding {
             _ => {}
         }
         self.in_batch = !frontend::ends_cycle(tag);
-        self.requests.push_back(Request { tag, owner, flushed: false, commits: false, releases: false });
+        let (flushed, commits, releases, locks) = (false, false, false, false);
+        self.requests.push_back(Request { tag, owner, flushed, commits, releases, locks });
         true
     }
 
@@ -233,6 +236,11 @@ impl Outstanding {
     /// The request that went out last is a `RELEASE ...; COMMIT` in the place of a COMMIT.
     pub(super) fn mark_release(&mut self) {
         self.requests.back_mut().into_iter().for_each(|last| last.releases = true);
+    }
+
+    /// The request that went out last runs a LOCK TABLE.
+    pub(super) fn mark_lock(&mut self) {
+        self.requests.back_mut().into_iter().for_each(|last| last.locks = true);
     }
 
     /// The request that went out last may commit the transaction.

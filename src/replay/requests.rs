@@ -59,6 +59,9 @@ impl Engine {
             if next.is_none() && self.commits_in_batch(header.tag, frame) {
                 break;
             }
+            if self.lock_must_wait(header.tag, frame) {
+                break;
+            }
             match self.request(now, header.tag, frame, next, out) {
                 Step::Forward => {}
                 Step::After(added) => {
@@ -94,6 +97,7 @@ impl Engine {
         // Behind a RELEASE a COMMIT or ROLLBACK may have to follow, before anything else.
         let releases = self.unit.release != Release::None || self.outstanding.ends_failed_commit();
         let waits = waits || (releases && self.outstanding.ends_cycle() && !self.outstanding.is_empty());
+        let waits = waits || self.lock_waits();
         let copies = self.outstanding.is_copying();
         (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
     }
@@ -123,8 +127,13 @@ impl Engine {
     /// A request goes out that is not kept.
     fn push_unjournalled(&mut self, tag: u8, classes: Classes) {
         let commits = classes.may_end() || (frontend::runs_statement(tag) && !self.unit.explicit);
-        if self.outstanding.push(tag, Owner::Unjournalled) && commits {
-            self.outstanding.mark_commit();
+        if self.outstanding.push(tag, Owner::Unjournalled) {
+            if commits {
+                self.outstanding.mark_commit();
+            }
+            if tag == tag::EXECUTE && classes.is(Class::Lock) {
+                self.outstanding.mark_lock();
+            }
         }
     }
 
@@ -157,6 +166,24 @@ impl Engine {
             }
             self.discarding = false;
         }
+        if let Some(answered) = self.answer_lock(tag, frame, out) {
+            return answered;
+        }
+        match self.without_lock(tag, frame) {
+            Some(other) => self.transaction_request(now, tag, &other, next, out).with(other),
+            None => self.transaction_request(now, tag, frame, next, out),
+        }
+    }
+
+    /// A request that is a part of a transaction, or begins one.
+    fn transaction_request(
+        &mut self,
+        now: Duration,
+        tag: u8,
+        frame: &[u8],
+        next: Option<u8>,
+        out: &mut impl Output,
+    ) -> Step {
         match self.state {
             State::Idle => self.begin_unit(now),
             // A statement in autocommit is over with its answer; what is sent before that cannot be undone with it.
@@ -271,6 +298,10 @@ impl Engine {
             if tag == tag::QUERY && matches!(step, Step::Instead(_)) {
                 self.outstanding.mark_release();
             }
+            if tag == tag::EXECUTE && classes.is(Class::Lock) {
+                self.outstanding.mark_lock();
+                self.journal.mark_lock();
+            }
         } else if let Some(entry) = self.journal.entry_mut(number) {
             // The server passes over it: there is no answer to wait for.
             entry.delivered.complete = true;
@@ -311,7 +342,7 @@ impl Engine {
             tag::QUERY => frontend::query(body).map_or_else(unclear, Classes::of),
             tag::PARSE => {
                 let parse = Parse::view(body);
-                let classes = parse.map_or_else(unclear, |parse| Classes::of(parse.sql));
+                let classes = parse.map_or_else(unclear, |parse| Self::classes_of_prepared(parse.sql));
                 let statement = parse.map_or(&[][..], |parse| parse.statement);
                 self.prepared.parse(statement, classes);
                 self.unit.names.parse(statement);

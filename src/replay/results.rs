@@ -97,7 +97,11 @@ impl Engine {
             if !live && now_delivered != seen {
                 return self.differ(now, number, frame_tag, scan, out);
             }
-            self.show(now, live, scan, out);
+            let locks = self.outstanding.front().is_some_and(|front| front.locks);
+            match (locks, live, frame_tag) {
+                (true, true, tag::EMPTY_QUERY_RESPONSE) => self.show_lock(scan, out),
+                _ => self.show(now, live, scan, out),
+            }
             self.answered(number, now_delivered);
             self.outstanding.pop();
         } else {

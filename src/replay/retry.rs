@@ -387,6 +387,9 @@ impl Engine {
         if answers && entry.effect.ends() {
             self.outstanding.mark_commit();
         }
+        if answers && entry.locks {
+            self.outstanding.mark_lock();
+        }
         if answers && releases {
             self.outstanding.mark_release();
         }

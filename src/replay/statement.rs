@@ -7,7 +7,7 @@ use super::lexer::{Lexer, Token, comments_say};
 
 /// What one statement is, as far as a replay cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u32)]
 pub(super) enum Class {
     /// Reads or writes rows: SELECT, INSERT, UPDATE, DELETE and the like.
     Data = 1,
@@ -33,6 +33,8 @@ pub(super) enum Class {
     SessionState = 1 << 10,
     /// ROLLBACK TO an ordinary savepoint.
     RollbackTo = 1 << 12,
+    /// LOCK TABLE.
+    Lock = 1 << 13,
     /// Cannot be told: an unusual quoting, or a text that is cut.
     Unclear = 1 << 11,
 }
@@ -42,27 +44,27 @@ const SWITCHED_OFF: &[u8] = b"reprise:off";
 
 /// The classes that occur in a text of one or more statements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Classes(u16);
+pub(super) struct Classes(u32);
 
 impl From<Class> for Classes {
     fn from(class: Class) -> Self {
-        Self(class as u16)
+        Self(class as u32)
     }
 }
 
 impl Classes {
     /// A comment switches retries off.
-    const OFF: u16 = 1 << 13;
+    const OFF: u32 = 1 << 16;
     /// There is more than one statement.
-    const SEVERAL: u16 = 1 << 15;
+    const SEVERAL: u32 = 1 << 15;
     /// The first of several is a BEGIN.
-    const BEGINS: u16 = 1 << 14;
+    const BEGINS: u32 = 1 << 14;
     /// The classes that end a transaction, or may do so where they stand.
-    const ENDING: u16 = Class::Commit as u16
-        | Class::Rollback as u16
-        | Class::Chain as u16
-        | Class::TwoPhase as u16
-        | Class::Unclear as u16;
+    const ENDING: u32 = Class::Commit as u32
+        | Class::Rollback as u32
+        | Class::Chain as u32
+        | Class::TwoPhase as u32
+        | Class::Unclear as u32;
 
     /// Reads a text. Empty for a text without any statement.
     pub(super) fn of(sql: &[u8]) -> Self {
@@ -94,7 +96,7 @@ impl Classes {
 
     /// Whether `class` occurs.
     pub(super) const fn has(self, class: Class) -> bool {
-        self.0 & class as u16 != 0
+        self.0 & class as u32 != 0
     }
 
     /// Whether a comment in the text switches retries off.
@@ -114,7 +116,7 @@ impl Classes {
 
     /// Whether the text is one statement of this class.
     pub(super) const fn is(self, class: Class) -> bool {
-        self.0 & !Self::OFF == class as u16
+        self.0 & !Self::OFF == class as u32
     }
 
     /// Whether the text may end the transaction block that it is sent in.
@@ -125,7 +127,7 @@ impl Classes {
     /// Whether the text only reads or writes rows.
     pub(super) const fn only_data(self) -> bool {
         let classes = self.0 & !Self::SEVERAL;
-        classes == Class::Data as u16 || classes == 0
+        classes == Class::Data as u32 || classes == 0
     }
 
     /// The classes of both.
@@ -192,7 +194,8 @@ fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
         b'F' if is("FETCH") => Class::Utility,
         b'M' if is("MOVE") => Class::Utility,
         b'C' if any(&["CLOSE", "COPY"]) => Class::Utility,
-        b'L' if any(&["LOCK", "LISTEN"]) => Class::Utility,
+        b'L' if is("LOCK") => Class::Lock,
+        b'L' if is("LISTEN") => Class::Utility,
         b'N' if is("NOTIFY") => Class::Utility,
         b'U' if is("UNLISTEN") => Class::Utility,
         b'E' if is("EXPLAIN") => Class::Utility,
@@ -383,6 +386,15 @@ mod tests {
         expect("-- x\r\nCOMMIT", Class::Commit);
         expect("\x0bCOMMIT", Class::Commit);
         expect("= COMMIT", Class::Unclear);
+    }
+
+    #[test]
+    fn lock_table_is_a_class_of_its_own() {
+        for sql in ["LOCK TABLE a IN ACCESS EXCLUSIVE MODE", "lock a;", "/* x */ LOCK TABLE ONLY a, b NOWAIT"]
+        {
+            expect(sql, Class::Lock);
+        }
+        assert!(!Classes::of(b"LOCK TABLE a; SELECT 1").is(Class::Lock));
     }
 
     #[test]

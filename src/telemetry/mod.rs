@@ -35,6 +35,8 @@ pub enum Refusal {
     ProtocolViolation,
     /// A startup parameter of Reprise's own has no such name or value.
     BadParameter,
+    /// LOCK TABLE is to be ignored on a database that has table locks.
+    LockTable,
     /// The database could not be reached.
     UpstreamUnreachable,
     /// The proxy is shutting down.
@@ -43,11 +45,12 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every cause.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::MaxConnections,
         Self::StartupTimeout,
         Self::ProtocolViolation,
         Self::BadParameter,
+        Self::LockTable,
         Self::UpstreamUnreachable,
         Self::ShuttingDown,
     ];
@@ -59,6 +62,7 @@ impl Refusal {
             Self::StartupTimeout => "startup_timeout",
             Self::ProtocolViolation => "protocol_violation",
             Self::BadParameter => "bad_parameter",
+            Self::LockTable => "lock_table",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::ShuttingDown => "shutting_down",
         }

@@ -14,6 +14,7 @@ mod departures;
 mod golden_cases;
 mod hidden;
 mod limits;
+mod lock_table;
 mod operations;
 mod postgres_dialect;
 #[path = "../program/mod.rs"]
