@@ -19,6 +19,7 @@ mod operations;
 mod postgres_dialect;
 #[path = "../program/mod.rs"]
 mod program;
+mod round_trips;
 mod support;
 mod surfaced;
 mod switches;

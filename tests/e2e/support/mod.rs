@@ -2,6 +2,7 @@
 
 pub(crate) mod database;
 pub(crate) mod fake;
+pub(crate) mod network;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod wire;
