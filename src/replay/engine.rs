@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::digest::Digest;
+use super::digest::{Digest, Unordered};
 use super::event::{Event, Outcome};
 use super::explain;
 use super::held::Held;
@@ -146,6 +146,8 @@ pub(super) struct Reading {
     pub(super) rows: u64,
     /// The digest of these frames.
     pub(super) digest: Digest,
+    /// The same frames whatever their order.
+    pub(super) unordered: Unordered,
     /// Whether the frame that is being streamed goes to the client.
     pub(super) forwarding: bool,
     /// Whether it is a part of the answer.
@@ -154,10 +156,11 @@ pub(super) struct Reading {
 
 impl Reading {
     /// The next answer begins.
-    pub(super) const fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.frames = 0;
         self.rows = 0;
         self.failed = false;
+        self.unordered = Unordered::default();
         self.digest.reset();
     }
 }

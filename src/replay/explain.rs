@@ -13,20 +13,22 @@ pub(super) struct Difference {
     pub(super) statement: usize,
     /// Of how many.
     pub(super) statements: usize,
-    /// Rows that the client had been shown.
-    pub(super) rows_before: u64,
-    /// Rows that the replay gave, or at least this many.
-    pub(super) rows_after: u64,
+    /// Rows that the client had been shown, and those that the replay gave, or at least this many.
+    pub(super) rows: (u64, u64),
+    /// Whether they are the same rows in another order.
+    pub(super) reordered: bool,
     /// Whether the replay gave an error there.
     pub(super) failed: bool,
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { statement, statements, rows_before, rows_after, failed } = self;
+        let Self { statement, statements, rows: (rows_before, rows_after), reordered, failed } = self;
         write!(f, "statement {statement} of {statements} ")?;
         if *failed {
             write!(f, "gave another error than before, or one where there was none")
+        } else if *reordered {
+            write!(f, "gave the same rows as before, in another order ({rows_before} rows)")
         } else if *rows_before == 0 && *rows_after == 0 {
             write!(f, "gave another tag than before, or other columns")
         } else if rows_before == rows_after {
@@ -146,7 +148,7 @@ mod tests {
     #[test]
     fn a_difference_is_told_with_the_statement_and_its_rows() {
         let difference =
-            Difference { statement: 2, statements: 5, rows_before: 3, rows_after: 4, failed: false };
+            Difference { statement: 2, statements: 5, rows: (3, 4), reordered: false, failed: false };
         let detail = detail(Reason::ResultsDiffer, 3, Duration::from_millis(41), Some(difference));
         assert_eq!(
             detail,

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use super::digest::Unordered;
 use crate::wire::frontend::{self, tag};
 
 /// What the client has been shown of one request's answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Delivered {
     /// Frames, those that are no results (notices and the like) left out.
     pub(super) frames: u64,
@@ -13,8 +14,17 @@ pub(super) struct Delivered {
     pub(super) rows: u64,
     /// The digest of these frames.
     pub(super) digest: u128,
+    /// The same frames whatever their order, only to tell how answers differ.
+    pub(super) unordered: Unordered,
     /// Whether the answer is complete.
     pub(super) complete: bool,
+}
+
+impl PartialEq for Delivered {
+    fn eq(&self, other: &Self) -> bool {
+        let compared = |it: &Self| (it.frames, it.rows, it.digest, it.complete);
+        compared(self) == compared(other)
+    }
 }
 
 /// What a request does to the transaction that it is part of.

@@ -6,7 +6,7 @@ use super::cockroach;
 use super::engine::{Engine, Output};
 use super::event::{Outcome, Phase};
 use super::explain::{self, Difference};
-use super::journal::{Effect, Entry};
+use super::journal::{Delivered, Effect, Entry};
 use super::outstanding::{Control, Owner};
 use super::policy::Mode;
 use super::reason::Reason;
@@ -98,9 +98,11 @@ impl Engine {
 
     fn note_difference(&mut self, now: Duration, number: usize, failed: bool, out: &mut impl Output) {
         let (statement, statements) = self.journal.statement_number(self.unit.opening, number);
-        let rows_before = self.journal.entry(number).map_or(0, |e| e.delivered.rows);
-        let rows_after = self.reading.rows;
-        self.difference = Some(Difference { statement, statements, rows_before, rows_after, failed });
+        let before = self.journal.entry(number).map_or_else(Delivered::default, |e| e.delivered);
+        let (rows_before, rows_after) = (before.rows, self.reading.rows);
+        let reordered = before.complete && self.reading.unordered.has_the_frames_of(&before.unordered);
+        let rows = (rows_before, rows_after);
+        self.difference = Some(Difference { statement, statements, rows, reordered, failed });
         self.replay_ended(now, out);
         let reason = if self.unit.cancelled { Reason::Cancelled } else { Reason::ResultsDiffer };
         self.state = State::GivingUp { reason, drained: false };

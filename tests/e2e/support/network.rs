@@ -26,11 +26,13 @@ pub(crate) struct RoundTrip {
 impl RoundTrip {
     /// The texts of its queries.
     pub(crate) fn queries(&self) -> Vec<&str> {
-        let text = |message| match message {
-            &Frontend::Query(ref sql) => Some(sql.as_str()),
-            _ => None,
-        };
-        self.messages.iter().filter_map(text).collect()
+        self.messages
+            .iter()
+            .filter_map(|message| match message {
+                Frontend::Query(sql) => Some(sql.as_str()),
+                _ => None,
+            })
+            .collect()
     }
 }
 
