@@ -12,7 +12,6 @@ use super::journal::Journal;
 use super::lock_table::Locks;
 use super::outstanding::Outstanding;
 use super::policy::{Dialect, Mode, Policy};
-use super::prepared::Prepared;
 use super::reason::Reason;
 use super::state::State;
 use super::unit::{Release, Unit};
@@ -105,7 +104,6 @@ pub struct Engine {
     pub(super) unit: Unit,
     pub(super) journal: Journal,
     pub(super) outstanding: Outstanding,
-    pub(super) prepared: Prepared,
     pub(super) backoff: Backoff,
     pub(super) reading: Reading,
     pub(super) held: Held,
@@ -176,7 +174,6 @@ impl Engine {
             unit: Unit::new(Duration::ZERO),
             journal: Journal::default(),
             outstanding: Outstanding::default(),
-            prepared: Prepared::default(),
             backoff: Backoff::new(seed),
             reading: Reading::default(),
             held: Held::default(),
@@ -302,7 +299,7 @@ impl Engine {
             out.report(Event::TransactionEnded(self.unit.end(now)));
         }
         self.forget_journal(out);
-        self.prepared.transaction_ended();
+        self.outstanding.prepared.transaction_ended();
         self.locks.transaction_in_doubt = false;
         self.state = State::Idle;
     }

@@ -68,7 +68,7 @@ const fn why(reason: Reason) -> &'static str {
         }
         Reason::OwnRetryProtocol => "the client sets a cockroach_restart savepoint itself",
         Reason::SessionState => "it changes state of the session that a rollback does not restore",
-        Reason::StatementFromBefore => "it uses or closes a statement that was prepared before it",
+        Reason::StatementFromBefore => "a prepared statement that it uses or closes may not be there again",
         Reason::AdvisoryLock => "it uses session-level advisory locks, which a rollback does not free",
         Reason::ChainedTransaction => "it is chained to another transaction",
         Reason::TwoPhaseCommit => "it takes part in a two-phase commit",

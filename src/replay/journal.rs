@@ -18,6 +18,16 @@ pub(super) struct Delivered {
     pub(super) unordered: Unordered,
     /// Whether the answer is complete.
     pub(super) complete: bool,
+    /// Whether it ends with an error.
+    pub(super) failed: bool,
+}
+
+impl Delivered {
+    /// Whether the client was told that the request succeeded: not that it failed, nor, by an error before it, that it was
+    /// passed over.
+    pub(super) const fn succeeded(&self) -> bool {
+        self.complete && !self.failed && self.frames > 0
+    }
 }
 
 impl PartialEq for Delivered {
@@ -61,6 +71,8 @@ pub(super) struct Entry {
     pub(super) parsed: bool,
     /// Whether it runs a LOCK TABLE.
     pub(super) locks: bool,
+    /// It uses the unnamed statement of an earlier cycle.
+    pub(super) crosses: bool,
     /// Whether the server has answered it to the end, in the attempt at hand.
     pub(super) answered: bool,
     /// What the client has been shown.
@@ -106,6 +118,7 @@ impl Journal {
             effect,
             parsed: false,
             locks: false,
+            crosses: false,
             answered: false,
             delivered: Delivered::default(),
         });
@@ -164,6 +177,12 @@ impl Journal {
     pub(super) fn complete_to_sync(&mut self, first: usize) -> usize {
         let batch = self.entries.iter_mut().skip(first).take_while(|entry| entry.tag != tag::SYNC);
         batch.map(|entry| entry.delivered.complete = true).count()
+    }
+
+    /// Whether the client was shown an error in the cycle of request `number`, before it: that cycle has no other.
+    pub(super) fn fails_before(&self, number: usize) -> bool {
+        let before = self.entries.iter().take(number).rev();
+        before.take_while(|entry| !entry.is_cycle_end()).any(|entry| entry.delivered.failed)
     }
 
     /// The frames of a range of requests.

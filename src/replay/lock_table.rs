@@ -126,7 +126,8 @@ impl Engine {
     }
 
     fn runs_lock(&self, execute: &[u8]) -> bool {
-        frontend::execute(execute).is_some_and(|portal| self.prepared.execute(portal).is(Class::Lock))
+        frontend::execute(execute)
+            .is_some_and(|portal| self.outstanding.prepared.execute(portal).is(Class::Lock))
     }
 
     /// Notes whether a text may change the isolation level: of its transaction if that is all that it can do, else of the

@@ -36,7 +36,7 @@ impl Engine {
                 self.outstanding.pop();
                 return self.end_failed_commit(front.owner, out);
             }
-            tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE => self.note_acknowledgement(front, frame_tag),
+            tag::PARSE_COMPLETE => self.note_parsed(front, frame_tag),
             _ => {}
         }
         match front.fit(frame_tag) {
@@ -95,8 +95,8 @@ impl Engine {
         if ends {
             let digest = if self.digests() { self.reading.digest.finish(scan.through()) } else { 0 };
             scan.leave_out();
-            let Reading { frames, rows, unordered, .. } = self.reading;
-            let now_delivered = Delivered { frames, rows, digest, unordered, complete: true };
+            let Reading { frames, rows, unordered, failed, .. } = self.reading;
+            let now_delivered = Delivered { frames, rows, digest, unordered, complete: true, failed };
             if !live && now_delivered != seen {
                 return self.differ(now, number, frame_tag, scan, out);
             }
@@ -179,7 +179,7 @@ impl Engine {
         scan.leave_out();
         let Reading { frames, rows, unordered, .. } = self.reading;
         let digest = if ends { self.reading.digest.so_far(&[]) } else { 0 };
-        let delivered = Delivered { frames, rows, digest, unordered, complete: true };
+        let delivered = Delivered { frames, rows, digest, unordered, complete: true, failed: true };
         if live.is_none() || (ends && live == Some(false) && delivered != seen) {
             self.differ(now, number, tag::ERROR_RESPONSE, scan, out);
             return false;

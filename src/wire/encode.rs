@@ -44,6 +44,15 @@ pub fn parse(out: &mut Vec<u8>, name: &[u8], sql: &[u8]) {
     });
 }
 
+/// Bind of a statement without parameters to the unnamed portal.
+pub fn bind(out: &mut Vec<u8>, statement: &str) {
+    message(out, frontend::tag::BIND, |out| {
+        cstr(out, b"");
+        cstr(out, statement.as_bytes());
+        out.extend([0; 6]);
+    });
+}
+
 /// Execute of a portal, without a limit.
 pub fn execute(out: &mut Vec<u8>, portal: &str) {
     message(out, frontend::tag::EXECUTE, |out| {
