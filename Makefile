@@ -4,11 +4,12 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 CARGO ?= cargo
 DEMO_FLAGS ?=
+ONLY ?=
 
 .DEFAULT_GOAL := help
 # The steps of `test` share the machine and one output.
 .NOTPARALLEL:
-.PHONY: help demo test format lint docs tests simulate mutants
+.PHONY: help demo test format lint docs tests drivers simulate mutants
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +19,7 @@ demo: ## Show the same contended transfers without retries, with a client's loop
 	scripts/install-postgresql.sh --or-cockroach
 	$(CARGO) run --release --locked --bin reprise -- demo $(DEMO_FLAGS)
 
-test: lint docs tests ## Run everything that CI runs
+test: lint docs tests drivers ## Run everything that CI runs
 
 format: ## Format the code
 	$(CARGO) fmt --all
@@ -34,6 +35,13 @@ docs: ## Build the documentation, with warnings as errors
 tests: ## Run all tests: unit, golden, and end to end on real PostgreSQL
 	scripts/install-postgresql.sh
 	$(CARGO) run --quiet --locked --example postgres -- $(CARGO) test --workspace --locked
+
+# ONLY=name says which one, by the names in tests/drivers/src/catalogue.rs.
+drivers: ## Run real drivers of several languages through the proxy: make drivers ONLY=psycopg
+	scripts/install-postgresql.sh
+	scripts/install-drivers.sh
+	$(CARGO) build --locked --package reprise --package drivers --bins
+	$(CARGO) run --quiet --locked --package drivers --bin drivers -- $(ONLY)
 
 # SEEDS=n says how many, FIRST=n from which on.
 simulate: export SEEDS ?= 100000
