@@ -3,7 +3,7 @@
 const { DataTypes, Sequelize } = require('sequelize')
 const { converse, rival, sqlstate } = require('./conversation')
 
-const sequelize = new Sequelize(process.env.DATABASE_URL, { logging: false, pool: { max: 2 } })
+const sequelize = new Sequelize(process.env.DATABASE_URL, { logging: false, pool: { max: 1 } })
 const options = { timestamps: false, createdAt: false, updatedAt: false }
 const id = { type: DataTypes.BIGINT, primaryKey: true }
 const Account = sequelize.define('accounts', { id, balance: DataTypes.BIGINT }, options)

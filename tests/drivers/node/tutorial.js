@@ -4,7 +4,7 @@
 const { Pool } = require('pg')
 const { converse, rival, sqlstate } = require('./conversation')
 
-const pool = new Pool({ connectionString: process.env.DATABASE_URL, max: 2 })
+const pool = new Pool({ connectionString: process.env.DATABASE_URL, max: 1 })
 
 async function session(work) {
   const client = await pool.connect()

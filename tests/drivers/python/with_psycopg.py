@@ -1,9 +1,13 @@
 """psycopg 3: a connection a check; the server side of prepared statements, COPY and libpq's pipeline mode."""
 
+import logging
 import threading
 
 import psycopg
 from conversation import URL, converse, rival, running, words
+
+# It warns of pipelines that are left by an error, as one here is without Reprise.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 BALANCES = "SELECT balance FROM accounts ORDER BY id"
 CHANGE = "UPDATE accounts SET balance = balance + %s WHERE id = %s"

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use reprise::demo::server::Postgres;
 use roach::faults::{Effect, Fault, Point};
 use roach::{Options, Server, Version};
+use tokio::sync::Mutex;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// How long anything may take.
@@ -61,7 +62,12 @@ impl Target {
     pub(crate) async fn postgres(server: &Postgres, name: &str) -> Result<Self> {
         let admin = connect(server.addr(), "postgres", "postgres").await?;
         let database = name.replace(['-', '.'], "_");
-        admin.batch_execute(&format!("CREATE DATABASE {database}")).await?;
+        {
+            // Only one session at a time may copy the template.
+            static COPYING: Mutex<()> = Mutex::const_new(());
+            let _alone = COPYING.lock().await;
+            admin.batch_execute(&format!("CREATE DATABASE {database}")).await?;
+        }
         let rival = connect(server.addr(), "postgres", &database).await?;
         rival.batch_execute(TABLES).await?;
         Ok(Self { kind: Kind::Postgres, address: server.addr(), database, rival, double: None })
