@@ -59,4 +59,16 @@ converse({
     await withdraw(second, 30, await credit(second))
     return outcome(observer, `payment ${await paid}`)
   }),
+
+  // Two withdrawals where nothing is locked: the second has been shown what the first one spends.
+  withdrawal_unlocked: () => sessions(2, async (first, second) => {
+    const refused = await sqlstate(() => begin(first))
+    if (refused !== 'nothing') return refused
+    await begin(second)
+    const [shownFirst, shownSecond] = [await credit(first), await credit(second)]
+    await withdraw(first, 60, shownFirst)
+    const seen = await sqlstate(() => withdraw(second, 30, shownSecond))
+    await second('ROLLBACK')
+    return outcome(first, `second ${seen}`)
+  }),
 })

@@ -124,7 +124,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         title: "node-postgres, legacy",
         language: Language::Node("legacy.js"),
         checks: "withdrawal",
-        double: Double::Unable,
+        double: Double::Runs { without: "withdrawal", and: "withdrawal_unlocked" },
     },
     Driver {
         name: "postgres.js",
