@@ -40,6 +40,8 @@ enum Double {
     Unable,
     /// All checks but these, and these in addition.
     Runs { without: &'static str, and: &'static str },
+    /// Only these checks, by a proxy with a setting that is not the default.
+    Set { checks: &'static str, variable: &'static str, value: &'static str },
 }
 
 /// CockroachDB's process ids are not what pg_backend_pid() shows, and the double knows COPY only to the server.
@@ -124,7 +126,11 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         title: "node-postgres, legacy",
         language: Language::Node("legacy.js"),
         checks: "withdrawal",
-        double: Double::Runs { without: "withdrawal", and: "withdrawal_unlocked" },
+        double: Double::Set {
+            checks: "withdrawal_unlocked",
+            variable: "REPRISE_COMPAT_LOCK_TABLE",
+            value: "ignore",
+        },
     },
     Driver {
         name: "postgres.js",
@@ -192,10 +198,19 @@ impl Driver {
             (Kind::Postgres, _) => (self.checks, "", ""),
             (Kind::Double, Double::Unable) => ("", "", ""),
             (Kind::Double, Double::Runs { without, and }) => (self.checks, *without, *and),
+            (Kind::Double, Double::Set { checks, .. }) => (*checks, "", ""),
         };
         let is_left_out = |check: &&str| without.split(' ').any(|name| name == *check);
         let own = own.split(' ').filter(move |check| !is_left_out(check));
         own.chain(and.split(' ')).filter(|check| !check.is_empty())
+    }
+
+    /// The variable that the proxy is started with, and its value.
+    pub(crate) fn setting(&self, kind: Kind) -> Option<(&'static str, &'static str)> {
+        match (kind, &self.double) {
+            (Kind::Double, Double::Set { variable, value, .. }) => Some((variable, value)),
+            _ => None,
+        }
     }
 
     /// Whether it does a check on a database.

@@ -16,8 +16,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Starts the program that was built beside this one, on free ports.
-    pub(crate) async fn start(upstream: SocketAddr) -> Result<Self> {
+    /// Starts the program that was built beside this one, on free ports, with the defaults and what is changed in them.
+    pub(crate) async fn start(upstream: SocketAddr, setting: Option<(&str, &str)>) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("reprise");
         let mut command = Command::new(&program);
         for (name, _) in
@@ -33,7 +33,7 @@ impl Proxy {
             "--upstream",
             &upstream.to_string(),
         ]);
-        command.env("REPRISE_LOG_FORMAT", "json").stderr(Stdio::piped()).kill_on_drop(true);
+        command.env("REPRISE_LOG_FORMAT", "json").envs(setting).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("{} does not start", program.display()))?;
         let mut log = BufReader::new(child.stderr.take().context("it has a standard error")?).lines();
         let mut addresses = Vec::new();

@@ -17,7 +17,7 @@ const FEATURES: [(&str, &[&str]); 8] = [
     ("COPY", &["copy_in"]),
     ("pipelines, batches", &["pipeline", "batch", "pipelined"]),
     ("hidden", &["hidden", "hidden_simple", "hidden_wrapped", "withdrawal"]),
-    ("surfaced", &["surfaced", "surfaced_simple", "retry_loop"]),
+    ("surfaced", &["surfaced", "surfaced_simple", "retry_loop", "withdrawal_unlocked"]),
 ];
 
 /// Tells at once what a driver came to.

@@ -66,7 +66,7 @@ async fn on(
         Kind::Postgres => Target::postgres(server, driver.name).await?,
         Kind::Double => Target::double().await?,
     };
-    let proxy = Proxy::start(target.address).await?;
+    let proxy = Proxy::start(target.address, driver.setting(kind)).await?;
     let mut recordings = Vec::new();
     for way in [Way::Direct, Way::Through(&proxy)] {
         recordings.push(travel(way, driver, checks, &target, outcome).await?);
