@@ -142,7 +142,9 @@ impl Engine {
         let failed = from.first();
         let now_shown = if self.held.is_empty() { self.reading.frames } else { 0 };
         let shown = |entry: &Entry| entry.delivered.frames.max(now_shown) > 0;
-        let committed = self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
+        // Behind a ROLLBACK in the middle of a string, CockroachDB may commit the next statement by itself.
+        let left = self.unit.ended && self.dialect == Dialect::Cockroach;
+        let committed = left || self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
         let runs_shown = entries.iter().any(|e| e.is_statement() && e.delivered.frames > 0);
         if committed || failed.is_some_and(|e| e.effect == Effect::Defines || self.defines(number, e)) {
             Some(Reason::CommittedInside)
