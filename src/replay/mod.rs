@@ -33,6 +33,7 @@ mod reason;
 mod requests;
 mod results;
 mod retry;
+mod savepoint;
 mod scan;
 mod state;
 mod statement;
