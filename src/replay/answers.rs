@@ -107,6 +107,7 @@ impl Engine {
             (_, Some(Owner::Journalled(number))) => self.journalled_answer(now, number, frame_tag, scan, out),
         }
         if frame_tag == tag::READY_FOR_QUERY {
+            self.unit.opened |= self.status != Status::Idle;
             self.forget_release();
             self.note_taken_over();
         }
@@ -218,6 +219,7 @@ impl Engine {
             Owner::Control(_) if !farewell => scan.skip(out),
             _ => {}
         }
+        self.unit.failed = true;
         self.relay_error(now, fields, scan, out);
         self.outstanding.fail(|_| {});
         if matches!(front.owner, Owner::Control(Control::Begin)) && !self.outstanding.ends_cycle() {

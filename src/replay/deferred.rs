@@ -85,6 +85,7 @@ impl Engine {
         encode::ready_for_query(&mut answer, status);
         out.frontend(&answer);
         self.status = status;
+        self.unit.opened |= status != Status::Idle;
         answer
     }
 

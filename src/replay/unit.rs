@@ -85,6 +85,10 @@ pub(super) struct Unit {
     pub(super) release: Release,
     /// Whether the client asked to cancel.
     pub(super) cancelled: bool,
+    /// Whether the server, or Reprise for it, has said that a transaction is open.
+    pub(super) opened: bool,
+    /// Whether something in it failed, of which nothing else was noted.
+    pub(super) failed: bool,
     /// Whether a statement has ended it, by the tag that the server gave.
     pub(super) ended: bool,
     /// The request that met the last conflict.
@@ -125,6 +129,8 @@ impl Unit {
             savepoint: Savepoint::None,
             release: Release::None,
             cancelled: false,
+            opened: false,
+            failed: false,
             ended: false,
             conflict_at: 0,
             left: false,
@@ -198,8 +204,13 @@ impl Unit {
     /// The end, in figures.
     pub(super) fn end(&self, now: Duration) -> TransactionEnd {
         TransactionEnd {
-            outcome: self.outcome.unwrap_or(Outcome::Committed),
-            explicit: self.explicit,
+            outcome: self.outcome.unwrap_or(if self.failed {
+                Outcome::RolledBack
+            } else {
+                Outcome::Committed
+            }),
+            // A BEGIN that was sent along may belong to what is behind.
+            explicit: self.explicit && (self.opened || self.ended),
             attempts: self.attempts,
             conflicts: self.conflicts,
             retry_time: self.first_conflict.map_or(Duration::ZERO, |first| now.saturating_sub(first)),

@@ -161,7 +161,7 @@ impl<'a> Ledger<'a> {
     }
 
     fn acknowledgement(&self, shown: &Shown) -> Result<(), String> {
-        let committed = self.commits.contains(&shown.id.tag);
+        let committed = self.commits.contains(&shown.id.tag) && shown.id.part == 0;
         let fatal = self.reader.fatals.iter().find(|(connection, _)| *connection == shown.connection);
         let rolled_back = fatal.is_some_and(|(_, sqlstate)| sqlstate == "08006");
         let id = shown.id;
