@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{FAILURE, refuse};
 use crate::config::{self, Config, Sources};
-use crate::proxy;
+use crate::proxy::{self, Tls};
 use crate::telemetry::{self, Telemetry};
 
 pub(super) fn run(sources: Sources) -> ExitCode {
@@ -38,12 +38,15 @@ enum Error {
     Runtime(#[source] io::Error),
     #[error("cannot listen on {address} ({section}.listen): {error}")]
     Listen { address: SocketAddr, section: &'static str, error: io::Error },
+    #[error("cannot start with TLS: {0}")]
+    Tls(#[from] proxy::tls::Error),
     #[error("cannot go on: {0}")]
     Serve(#[source] io::Error),
 }
 
 async fn run_until_signal(config: Config) -> Result<(), Error> {
     let config = Arc::new(config);
+    let tls = Arc::new(Tls::load(&config)?);
     let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
     let mut first = Signals::new().map_err(Error::Runtime)?;
     let mut second = Signals::new().map_err(Error::Runtime)?;
@@ -52,6 +55,7 @@ async fn run_until_signal(config: Config) -> Result<(), Error> {
         tracing::info!(%address, "serving metrics and health");
         tokio::spawn(telemetry::serve_http(listener, Arc::clone(&telemetry)));
     }
+    tokio::spawn(reload_at_hangup(signal(SignalKind::hangup()).map_err(Error::Runtime)?, Arc::clone(&tls)));
     let (listener, address) = listen("proxy", config.proxy.listen).await?;
     let mode = config.retry.policy.mode.name();
     telemetry.set_ready(true);
@@ -65,8 +69,18 @@ async fn run_until_signal(config: Config) -> Result<(), Error> {
         }
     };
     tokio::select! {
-        served = proxy::serve(listener, config, telemetry, shutdown) => served.map_err(Error::Serve),
+        served = proxy::serve(listener, config, tls, telemetry, shutdown) => served.map_err(Error::Serve),
         () = async { second.next().await; second.next().await } => Ok(()),
+    }
+}
+
+/// Reads certificates, keys and authorities again at each SIGHUP.
+async fn reload_at_hangup(mut hangup: Signal, tls: Arc<Tls>) {
+    while hangup.recv().await.is_some() {
+        match tls.reload() {
+            Ok(()) => tracing::info!("certificates, keys and authorities were read again"),
+            Err(error) => tracing::error!(%error, "cannot read them again; those from before stay in use"),
+        }
     }
 }
 

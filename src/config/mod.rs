@@ -9,6 +9,7 @@ mod keys;
 mod problem;
 mod read;
 mod settings;
+mod tls;
 mod value;
 
 use std::ffi::OsString;
@@ -20,6 +21,9 @@ use std::time::Duration;
 pub use keys::{Form, KEYS, Key};
 pub use problem::{Origin, Problem};
 pub use settings::{Flag, Setting, Settings};
+pub use tls::{
+    Authorities, ClientCertificate, Identity, Tls, TlsMode, TlsVersion, UpstreamTls, UpstreamTlsMode,
+};
 pub use value::HostPort;
 
 use crate::replay::{Dialect, Policy};
@@ -30,6 +34,8 @@ use crate::telemetry::LogFormat;
 pub struct Config {
     /// The side that clients see.
     pub proxy: Proxy,
+    /// TLS on that side.
+    pub tls: Tls,
     /// The database.
     pub upstream: Upstream,
     /// What is done about conflicts.
@@ -62,6 +68,8 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How the server wants a transaction retried.
     pub dialect: DialectChoice,
+    /// TLS to it.
+    pub tls: UpstreamTls,
 }
 
 /// How the dialect of a session is found.

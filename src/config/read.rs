@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::problem::{Origin, Problem};
 use super::settings::Settings;
-use super::value::{self, boolean, choice, duration, number, optional_socket_address, size, socket_address};
-use super::{Config, DialectChoice, Http, Log, Proxy, Retry, Upstream, keys};
+use super::value::{self, boolean, choice, duration, number, optional, size, socket_address};
+use super::{Config, DialectChoice, Http, Log, Proxy, Retry, Upstream, keys, tls};
 use crate::replay::{Begin, Dialect, Mode, Policy};
 use crate::telemetry::{self, LogFormat};
 
@@ -21,9 +21,10 @@ pub(super) fn config(settings: &Settings) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader { settings, problems: Vec::new() };
     let config = Config {
         proxy: proxy(&mut reader),
+        tls: tls::clients(&mut reader),
         upstream: upstream(&mut reader),
         retry: retry(&mut reader),
-        http: Http { listen: reader.read("http", "listen", optional_socket_address) },
+        http: Http { listen: reader.read("http", "listen", optional(socket_address)) },
         log: log(&mut reader),
     };
     reader.check_together(&config);
@@ -47,6 +48,7 @@ fn upstream(reader: &mut Reader<'_>) -> Upstream {
         address: reader.read("upstream", "address", str::parse::<value::HostPort>),
         connect_timeout: reader.read("upstream", "connect_timeout", duration(MILLISECOND..=HOUR)),
         dialect: reader.read("upstream", "dialect", choice(choices)),
+        tls: tls::upstream(reader),
     }
 }
 
@@ -78,14 +80,20 @@ fn log(reader: &mut Reader<'_>) -> Log {
     Log { format: reader.read("log", "format", choice(formats)), level: reader.read("log", "level", level) }
 }
 
-struct Reader<'a> {
+/// Reads options, and collects what is wrong with them.
+pub(super) struct Reader<'a> {
     settings: &'a Settings,
     problems: Vec<Problem>,
 }
 
 impl Reader<'_> {
     /// Reads one option. After a problem it goes on with the default, so that the rest is read too.
-    fn read<T>(&mut self, section: &str, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+    pub(super) fn read<T>(
+        &mut self,
+        section: &str,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
         let setting = self.settings.get(section, name);
         parse(&setting.text).unwrap_or_else(|message| {
             self.report(setting.origin.clone(), section, name, message);
@@ -118,7 +126,7 @@ impl Reader<'_> {
     }
 
     /// Reports two options that exclude each other, at the one that was set later: it is probably the mistake.
-    fn clash(&mut self, names: [(&str, &str); 2], message: &str) {
+    pub(super) fn clash(&mut self, names: [(&str, &str); 2], message: &str) {
         let settings = names.map(|(section, name)| self.settings.get(section, name));
         let values: Vec<_> = std::iter::zip(names, settings)
             .map(|((section, name), setting)| format!("{section}.{name} = {:?}", setting.text))

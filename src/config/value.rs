@@ -56,11 +56,21 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("\"{text}\" is not IP:PORT, such as 127.0.0.1:6432 or [::1]:6432"))
 }
 
-/// An address to listen on, or nothing.
-pub(super) fn optional_socket_address(text: &str) -> Result<Option<SocketAddr>, String> {
-    match text {
+/// A value, or nothing.
+pub(super) fn optional<T>(
+    read: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |text| match text {
         "" => Ok(None),
-        _ => socket_address(text).map(Some).map_err(|message| format!("{message}; \"\" for none")),
+        _ => read(text).map(Some).map_err(|message| format!("{message}; \"\" for none")),
+    }
+}
+
+/// A name or an IP address, as a certificate has it.
+pub(super) fn server_name(text: &str) -> Result<String, String> {
+    match is_name(text) || text.parse::<Ipv6Addr>().is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err(format!("\"{text}\" is neither a host name nor an IP address")),
     }
 }
 
@@ -144,8 +154,8 @@ mod tests {
     fn addresses_to_listen_on_are_exact() {
         assert!(socket_address("0.0.0.0:0").is_ok());
         assert!(socket_address("localhost:1").unwrap_err().contains("IP:PORT"));
-        assert_eq!(optional_socket_address(""), Ok(None));
-        assert!(optional_socket_address("9432").unwrap_err().ends_with("\"\" for none"));
+        assert_eq!(optional(socket_address)(""), Ok(None));
+        assert!(optional(socket_address)("9432").unwrap_err().ends_with("\"\" for none"));
     }
 
     #[test]

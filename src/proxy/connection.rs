@@ -87,6 +87,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self { stream, inbox: Inbox::default(), outbox: Vec::new(), written: 0 }
     }
 
+    /// What it reads from and writes to.
+    pub(super) const fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// The same, to put something else in its place.
+    pub(super) const fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// What was read and not used yet.
     pub(super) fn received(&self) -> &[u8] {
         self.inbox.bytes()
@@ -134,6 +144,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             self.written += written;
         }
+        // A socket has nothing to flush; TLS may hold what the socket did not take.
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.written = 0;
         self.outbox.clear();
         self.outbox.shrink_to(BUFFER_BYTES);

@@ -1,5 +1,5 @@
-//! From the first packet to the first ReadyForQuery: encryption is declined, the startup and every authentication exchange
-//! are relayed as they are.
+//! From the first packet to the first ReadyForQuery: encryption is negotiated, the startup and every authentication
+//! exchange are relayed as they are, but for the channel binding that two TLS connections in a row rule out.
 //!
 //! The protocol asked of the database is 3.0: a newer minor version is negotiated down as
 //! [the protocol](https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP) has it, because servers
@@ -8,17 +8,16 @@
 use bytes::BytesMut;
 use pgwire::messages::Message;
 use pgwire::messages::startup::NegotiateProtocolVersion;
-use tokio::net::TcpStream;
 
 use super::connection::Connection;
 use super::refusal::Refusal;
-use super::upstream;
-use crate::config::Upstream;
+use super::tls::{Acceptor, Negotiation, Stream, Tls};
+use super::upstream::Database;
 use crate::replay::Dialect;
 use crate::telemetry::Telemetry;
 use crate::wire::backend::{self, tag};
 use crate::wire::startup::{Initial, Startup, startup_message};
-use crate::wire::{HEADER_BYTES, Header, frontend};
+use crate::wire::{HEADER_BYTES, Header, frontend, sasl};
 
 /// The longest message that either side may send before the session begins.
 const STARTUP_MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -36,7 +35,7 @@ pub(super) enum First {
 /// A session that the database has admitted.
 pub(super) struct Opened {
     /// The connection to the database.
-    pub(super) server: Connection<TcpStream>,
+    pub(super) server: Connection<Stream>,
     /// What the database is, by what it reports.
     pub(super) dialect: Dialect,
     /// Process id and secret key, if it gave any.
@@ -45,12 +44,12 @@ pub(super) struct Opened {
 
 /// Connects to the database and relays until it has admitted the client. `None` if it has refused it, and told it why.
 pub(super) async fn enter(
-    client: &mut Connection<TcpStream>,
+    client: &mut Connection<Stream>,
     startup: &[u8],
-    upstream: &Upstream,
+    database: Database<'_>,
     telemetry: &Telemetry,
 ) -> Result<Option<Opened>, Refusal> {
-    let stream = upstream::connect(&upstream.address, upstream.connect_timeout).await.map_err(|error| {
+    let stream = database.connect().await.map_err(|error| {
         telemetry.upstream_connect_failed();
         Refusal::Unreachable(error)
     })?;
@@ -59,9 +58,16 @@ pub(super) async fn enter(
     relay_authentication(client, server).await
 }
 
-/// Reads packets until one starts a session or cancels. TLS and GSSAPI encryption are declined, each once.
-pub(super) async fn first_packet(client: &mut Connection<TcpStream>) -> Result<First, Refusal> {
-    let (mut tls, mut gss) = (false, false);
+/// Reads packets until one starts a session or cancels. TLS and GSSAPI encryption are granted or declined, each once.
+pub(super) async fn first_packet(client: &mut Connection<Stream>, tls: &Tls) -> Result<First, Refusal> {
+    let acceptor = tls.acceptor();
+    let mut asked = Asked::default();
+    if let Some(acceptor) = &acceptor
+        && client.stream().begins_with_tls().await.map_err(Refusal::Client)?
+    {
+        acceptor.accept(client.stream_mut(), Negotiation::Direct).await.map_err(Refusal::TlsFailed)?;
+        asked = Asked::ENCRYPTED;
+    }
     loop {
         let bytes = match Initial::packet_bytes(client.received())? {
             Some(bytes) if client.received().len() >= bytes => bytes,
@@ -70,25 +76,57 @@ pub(super) async fn first_packet(client: &mut Connection<TcpStream>) -> Result<F
                 continue;
             }
         };
-        let mut negotiated = Vec::new();
-        let first = match Initial::parse(&client.received()[..bytes])? {
-            Initial::SslRequest if !std::mem::replace(&mut tls, true) => None,
-            Initial::GssEncRequest if !std::mem::replace(&mut gss, true) => None,
+        let is_alone = client.received().len() == bytes;
+        match Initial::parse(&client.received()[..bytes])? {
+            Initial::SslRequest | Initial::GssEncRequest if !is_alone => return Err(Refusal::Smuggled),
+            Initial::SslRequest if !std::mem::replace(&mut asked.tls, true) => {
+                client.consume(bytes);
+                if let Some(acceptor) = &acceptor {
+                    answer(client, b'S').await?;
+                    let accepted = acceptor.accept(client.stream_mut(), Negotiation::Asked).await;
+                    accepted.map_err(Refusal::TlsFailed)?;
+                    asked = Asked::ENCRYPTED;
+                } else {
+                    answer(client, b'N').await?;
+                }
+            }
+            Initial::GssEncRequest if !std::mem::replace(&mut asked.gss, true) => {
+                client.consume(bytes);
+                answer(client, b'N').await?;
+            }
             Initial::SslRequest | Initial::GssEncRequest => {
                 return Err(Refusal::Protocol { major: 1234, minor: 5679 });
             }
-            Initial::Cancel { key } => Some(First::Cancel(key.to_vec())),
-            Initial::Startup(startup) => Some(First::Startup(negotiate(startup, &mut negotiated)?)),
-        };
-        client.consume(bytes);
-        let Some(first) = first else {
-            client.outbox().push(b'N');
-            client.drain().await.map_err(Refusal::Client)?;
-            continue;
-        };
-        client.outbox().extend(negotiated);
-        return Ok(first);
+            Initial::Cancel { key } => return Ok(First::Cancel(key.to_vec())),
+            Initial::Startup(startup) => {
+                let mut negotiated = Vec::new();
+                let packet = negotiate(startup, &mut negotiated)?;
+                if acceptor.as_deref().is_some_and(Acceptor::is_required) && !client.stream().is_tls() {
+                    return Err(Refusal::TlsRequired);
+                }
+                client.consume(bytes);
+                client.outbox().extend(negotiated);
+                return Ok(First::Startup(packet));
+            }
+        }
     }
+}
+
+/// What a client has asked for already: it may ask once, and for nothing more within TLS.
+#[derive(Default)]
+struct Asked {
+    tls: bool,
+    gss: bool,
+}
+
+impl Asked {
+    const ENCRYPTED: Self = Self { tls: true, gss: true };
+}
+
+/// Answers a request for encryption.
+async fn answer(client: &mut Connection<Stream>, byte: u8) -> Result<(), Refusal> {
+    client.outbox().push(byte);
+    client.drain().await.map_err(Refusal::Client)
 }
 
 /// The startup packet for the database; `answer` gets what a client that asks for more than 3.0 is told first.
@@ -115,8 +153,8 @@ fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Vec<u8>, Refu
 
 /// Relays until the database says that it is ready, or closes the connection.
 async fn relay_authentication(
-    client: &mut Connection<TcpStream>,
-    mut server: Connection<TcpStream>,
+    client: &mut Connection<Stream>,
+    mut server: Connection<Stream>,
 ) -> Result<Option<Opened>, Refusal> {
     let mut greeting = Greeting::default();
     loop {
@@ -139,7 +177,7 @@ async fn relay_authentication(
                 }
             }
         }
-        relay_answers(client, &mut server)?;
+        relay_answers(client, &mut server, &greeting)?;
     }
 }
 
@@ -148,18 +186,20 @@ struct Greeting {
     dialect: Dialect,
     key: Option<Box<[u8]>>,
     refused: bool,
+    /// It offered a login that is bound to its TLS connection, which the client was not told.
+    binds: bool,
 }
 
 impl Default for Greeting {
     fn default() -> Self {
-        Self { dialect: Dialect::Postgres, key: None, refused: false }
+        Self { dialect: Dialect::Postgres, key: None, refused: false, binds: false }
     }
 }
 
 /// Passes on what the database sends; true at its ReadyForQuery.
 fn relay_greeting(
-    server: &mut Connection<TcpStream>,
-    client: &mut Connection<TcpStream>,
+    server: &mut Connection<Stream>,
+    client: &mut Connection<Stream>,
     greeting: &mut Greeting,
 ) -> Result<bool, Refusal> {
     while let Some(bytes) = whole_frame(server.received()).map_err(Refusal::ServerNonsense)? {
@@ -171,7 +211,13 @@ fn relay_greeting(
             tag::ERROR_RESPONSE => greeting.refused = true,
             _ => {}
         }
-        client.outbox().extend_from_slice(frame);
+        match sasl::without_channel_binding(frame) {
+            Some(offer) => {
+                greeting.binds = true;
+                client.outbox().extend(offer);
+            }
+            None => client.outbox().extend_from_slice(frame),
+        }
         server.consume(bytes);
         if frame_tag == tag::READY_FOR_QUERY {
             return Ok(true);
@@ -185,14 +231,19 @@ fn is_crdb_version(body: &[u8]) -> bool {
     backend::parameter_status(body).is_some_and(|(name, _)| name == b"crdb_version")
 }
 
-/// Passes on what the client answers. Anything but an answer to an authentication request waits for the session.
+/// Passes on what the client answers. A client that could bind its login to TLS, and says that it was not offered to, would
+/// be refused by the database as a victim of a man in the middle: it is told why. Anything but an answer to an authentication request waits for the session.
 fn relay_answers(
-    client: &mut Connection<TcpStream>,
-    server: &mut Connection<TcpStream>,
+    client: &mut Connection<Stream>,
+    server: &mut Connection<Stream>,
+    greeting: &Greeting,
 ) -> Result<(), Refusal> {
     while let Some(bytes) = whole_frame(client.received()).map_err(Refusal::ClientFrame)? {
         let frame = &client.received()[..bytes];
         match frame[0] {
+            frontend::tag::PASSWORD if greeting.binds && sasl::misses_channel_binding(frame) => {
+                return Err(Refusal::ChannelBinding);
+            }
             frontend::tag::PASSWORD => server.outbox().extend_from_slice(frame),
             frontend::tag::TERMINATE => return Err(Refusal::ClientGone),
             other if is_request(other) => return Ok(()),
@@ -222,7 +273,7 @@ fn whole_frame(bytes: &[u8]) -> Result<Option<usize>, crate::wire::BadLength> {
 }
 
 async fn fill(
-    connection: &mut Connection<TcpStream>,
+    connection: &mut Connection<Stream>,
     failed: fn(std::io::Error) -> Refusal,
     ended: Refusal,
 ) -> Result<(), Refusal> {

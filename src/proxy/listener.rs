@@ -16,6 +16,8 @@ use super::connection::Connection;
 use super::handshake::{self, First, Opened};
 use super::refusal::Refusal;
 use super::session::{Ledger, Session, Shutdown};
+use super::tls::{Stream, Tls};
+use super::upstream::Database;
 use crate::config::{Config, DialectChoice};
 use crate::replay::{Engine, Policy};
 use crate::telemetry::Telemetry;
@@ -31,6 +33,7 @@ const VISITORS_MAX: usize = 256;
 /// What every session shares.
 struct Shared {
     config: Arc<Config>,
+    tls: Arc<Tls>,
     policy: Arc<Policy>,
     telemetry: Arc<Telemetry>,
     registry: Registry,
@@ -43,6 +46,12 @@ struct Shared {
     cut_off: CancellationToken,
 }
 
+impl Shared {
+    fn database(&self) -> Database<'_> {
+        Database { options: &self.config.upstream, tls: &self.tls }
+    }
+}
+
 /// Serves clients until `shutdown` completes; then accepts no more, lets transactions finish for `proxy.drain_timeout`, and
 /// returns.
 ///
@@ -51,11 +60,13 @@ struct Shared {
 pub async fn serve(
     listener: TcpListener,
     config: Arc<Config>,
+    tls: Arc<Tls>,
     telemetry: Arc<Telemetry>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let shared = Arc::new(Shared {
         policy: Arc::new(config.policy()),
+        tls,
         telemetry,
         registry: Registry::default(),
         sessions: AtomicU64::new(0),
@@ -117,7 +128,7 @@ fn log_refusal(refusal: &Refusal, peer: std::net::SocketAddr, telemetry: &Teleme
 /// Takes one client from its first byte to its last.
 async fn admit(stream: TcpStream, shared: &Shared) -> Result<(), Refusal> {
     stream.set_nodelay(true).map_err(Refusal::Client)?;
-    let mut client = Connection::new(stream);
+    let mut client = Connection::new(Stream::Plain(stream));
     let limit = shared.config.proxy.startup_timeout;
     let welcomed = tokio::select! {
         welcomed = tokio::time::timeout(limit, welcome(&mut client, shared)) => {
@@ -143,26 +154,25 @@ async fn admit(stream: TcpStream, shared: &Shared) -> Result<(), Refusal> {
 /// The startup of a client, and its seat among `proxy.max_connections`: a request to cancel needs none. `None` if there is
 /// nothing more to do for it.
 async fn welcome<'a>(
-    client: &mut Connection<TcpStream>,
+    client: &mut Connection<Stream>,
     shared: &'a Shared,
 ) -> Result<Option<(Opened, SemaphorePermit<'a>)>, Refusal> {
-    let upstream = &shared.config.upstream;
-    match handshake::first_packet(client).await? {
+    match handshake::first_packet(client, &shared.tls).await? {
         First::Cancel(key) => {
             shared.telemetry.cancel_requested();
-            shared.registry.cancel(&key, upstream).await;
+            shared.registry.cancel(&key, shared.database()).await;
             Ok(None)
         }
         First::Startup(packet) => {
             let seat = shared.seats.try_acquire().map_err(|_| Refusal::TooMany)?;
-            let opened = handshake::enter(client, &packet, upstream, &shared.telemetry).await?;
+            let opened = handshake::enter(client, &packet, shared.database(), &shared.telemetry).await?;
             Ok(opened.map(|opened| (opened, seat)))
         }
     }
 }
 
 /// Runs a session to its end.
-async fn run(client: Connection<TcpStream>, opened: Opened, shared: &Shared) {
+async fn run(client: Connection<Stream>, opened: Opened, shared: &Shared) {
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let _open = shared.telemetry.session_opened();
     let dialect = match shared.config.upstream.dialect {
@@ -185,7 +195,7 @@ async fn run(client: Connection<TcpStream>, opened: Opened, shared: &Shared) {
         None => tracing::debug!(session = id, "session ends: {ending}"),
     }
     if let Some(key) = orphaned {
-        cancel::forward(&key, &shared.config.upstream).await;
+        cancel::forward(&key, shared.database()).await;
     }
 }
 

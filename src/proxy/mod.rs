@@ -1,8 +1,8 @@
 //! The thin shell around the engine: owns sockets, clock and tasks, and moves bytes. It decides nothing about transactions.
 //!
 //! ```text
-//! listener ──> handshake ──> session ──> connection (client)
-//!                 │             │  └───> connection (server)
+//! listener ──> handshake ──> session ──> connection (client) ──┬──> tls
+//!                 │             │  └───> connection (server) ──┘
 //!                 └── cancel ───┘
 //! ```
 
@@ -12,6 +12,8 @@ mod handshake;
 mod listener;
 mod refusal;
 mod session;
+pub mod tls;
 mod upstream;
 
 pub use listener::serve;
+pub use tls::Tls;

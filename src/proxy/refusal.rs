@@ -33,6 +33,19 @@ pub(super) enum Refusal {
     /// A message type that a client cannot send before it is authenticated.
     #[error("unexpected message of type 0x{0:02x} during startup")]
     ClientMessage(u8),
+    /// Bytes behind a request for encryption that were sent before it was answered. Somebody in the middle may have put
+    /// them there (CVE-2021-23214).
+    #[error("received unencrypted data after a request for encryption")]
+    Smuggled,
+    /// It must use TLS, and does not.
+    #[error("this server takes no connections without TLS")]
+    TlsRequired,
+    /// The handshake of TLS failed: who failed it was told why by TLS itself.
+    #[error("the TLS handshake with the client failed: {0}")]
+    TlsFailed(#[source] io::Error),
+    /// The login would be bound to a TLS connection that does not reach to the database.
+    #[error("SCRAM channel binding does not work through Reprise where both of its sides use TLS")]
+    ChannelBinding,
     /// The startup was not complete in time.
     #[error("canceling authentication due to timeout ({0:?})")]
     TimedOut(Duration),
@@ -66,9 +79,10 @@ impl Refusal {
     /// The SQLSTATE that the client is told; `None` if nobody is there to be told.
     const fn sqlstate(&self) -> Option<SqlState> {
         match self {
-            Self::Startup(_) | Self::ClientFrame(_) | Self::ClientMessage(_) => {
+            Self::Startup(_) | Self::ClientFrame(_) | Self::ClientMessage(_) | Self::Smuggled => {
                 Some(SqlState::PROTOCOL_VIOLATION)
             }
+            Self::TlsRequired | Self::ChannelBinding => Some(SqlState::INVALID_AUTHORIZATION),
             Self::Protocol { .. } => Some(SqlState::FEATURE_NOT_SUPPORTED),
             Self::TimedOut(_) => Some(SqlState::QUERY_CANCELED),
             Self::TooMany => Some(SqlState::TOO_MANY_CONNECTIONS),
@@ -77,16 +91,33 @@ impl Refusal {
             Self::ServerClosed | Self::ServerNonsense(_) | Self::Server(_) => {
                 Some(SqlState::CONNECTION_FAILURE)
             }
-            Self::ClientGone | Self::Client(_) => None,
+            Self::ClientGone | Self::Client(_) | Self::TlsFailed(_) => None,
+        }
+    }
+
+    /// What the user can do about it, where the message does not say it.
+    const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::TlsRequired => Some("Set sslmode=require, or a stricter one, in the client."),
+            Self::ChannelBinding => Some(
+                "Set channel_binding=disable in the client, or connect one side of Reprise without TLS \
+                 (upstream.tls or tls.mode = \"disable\").",
+            ),
+            _ => None,
         }
     }
 
     /// The cause under which it is counted; `None` if it is the client's own doing.
     pub(super) const fn cause(&self) -> Option<telemetry::Refusal> {
         match self {
-            Self::Startup(_) | Self::Protocol { .. } | Self::ClientFrame(_) | Self::ClientMessage(_) => {
-                Some(telemetry::Refusal::ProtocolViolation)
-            }
+            Self::Startup(_)
+            | Self::Protocol { .. }
+            | Self::ClientFrame(_)
+            | Self::ClientMessage(_)
+            | Self::Smuggled => Some(telemetry::Refusal::ProtocolViolation),
+            Self::TlsRequired => Some(telemetry::Refusal::TlsRequired),
+            Self::TlsFailed(_) => Some(telemetry::Refusal::TlsFailed),
+            Self::ChannelBinding => Some(telemetry::Refusal::ChannelBinding),
             Self::TimedOut(_) => Some(telemetry::Refusal::StartupTimeout),
             Self::TooMany => Some(telemetry::Refusal::MaxConnections),
             Self::ShuttingDown => Some(telemetry::Refusal::ShuttingDown),
@@ -99,17 +130,21 @@ impl Refusal {
 
     /// The error for the client.
     pub(super) fn message(&self) -> Option<Vec<u8>> {
-        self.sqlstate().map(|sqlstate| fatal(sqlstate, &self.to_string()))
+        self.sqlstate().map(|sqlstate| error(sqlstate, &self.to_string(), self.hint()))
     }
 }
 
 /// An ErrorResponse that ends a connection.
 pub(super) fn fatal(sqlstate: SqlState, message: &str) -> Vec<u8> {
-    let field = |field: u8, text: &str| (field, text.to_owned());
-    let fields =
-        [field(b'S', "FATAL"), field(b'V', "FATAL"), field(b'C', sqlstate.as_str()), field(b'M', message)];
+    error(sqlstate, message, None)
+}
+
+fn error(sqlstate: SqlState, message: &str, hint: Option<&str>) -> Vec<u8> {
+    let fields = [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', sqlstate.as_str()), (b'M', message)];
+    let fields = fields.into_iter().chain(hint.map(|hint| (b'H', hint)));
+    let fields = fields.map(|(field, text)| (field, text.to_owned())).collect();
     let mut frame = BytesMut::new();
-    ErrorResponse::new(fields.into()).encode(&mut frame).expect("a short error can be written");
+    ErrorResponse::new(fields).encode(&mut frame).expect("a short error can be written");
     frame.into()
 }
 

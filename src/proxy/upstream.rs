@@ -6,7 +6,17 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
-use crate::config::HostPort;
+use super::tls::{Failure, Stream, Tls};
+use crate::config::{HostPort, Upstream};
+
+/// Where the database is, and how it is reached.
+#[derive(Clone, Copy)]
+pub(super) struct Database<'a> {
+    /// Section `[upstream]`.
+    pub(super) options: &'a Upstream,
+    /// What TLS to it needs.
+    pub(super) tls: &'a Tls,
+}
 
 /// Why the database could not be reached.
 #[derive(Debug, Error)]
@@ -27,17 +37,44 @@ pub(super) enum Unreachable {
         /// What the operating system says.
         error: io::Error,
     },
+    /// The connection could not be encrypted.
+    #[error("no connection to {address}: {failure}")]
+    Tls {
+        /// Where to.
+        address: HostPort,
+        /// What stood in the way.
+        failure: Failure,
+    },
 }
 
-/// Connects to the first of the host's addresses that takes the connection.
-pub(super) async fn connect(address: &HostPort, limit: Duration) -> Result<TcpStream, Unreachable> {
-    let attempt = TcpStream::connect((address.host.as_str(), address.port));
-    let stream = match tokio::time::timeout(limit, attempt).await {
-        Ok(connected) => connected,
-        Err(_) => return Err(Unreachable::TimedOut { address: address.clone(), limit }),
-    };
-    let refused = |error| Unreachable::Refused { address: address.clone(), error };
-    let stream = stream.map_err(refused)?;
-    stream.set_nodelay(true).map_err(refused)?;
-    Ok(stream)
+impl Database<'_> {
+    /// Connects to the first of the host's addresses that takes the connection, and encrypts it as `upstream.tls` says.
+    pub(super) async fn connect(self) -> Result<Stream, Unreachable> {
+        let Upstream { address, connect_timeout, .. } = self.options;
+        let attempt = tokio::time::timeout(*connect_timeout, self.encrypted());
+        attempt.await.unwrap_or_else(|_| {
+            Err(Unreachable::TimedOut { address: address.clone(), limit: *connect_timeout })
+        })
+    }
+
+    async fn encrypted(self) -> Result<Stream, Unreachable> {
+        let socket = self.socket().await?;
+        let Some(connector) = self.tls.connector() else { return Ok(Stream::Plain(socket)) };
+        match connector.encrypt(socket).await {
+            Ok(stream) => Ok(stream),
+            Err(failure) if connector.is_optional => {
+                tracing::debug!("the connection to the database is not encrypted: {failure}");
+                Ok(Stream::Plain(self.socket().await?))
+            }
+            Err(failure) => Err(Unreachable::Tls { address: self.options.address.clone(), failure }),
+        }
+    }
+
+    async fn socket(self) -> Result<TcpStream, Unreachable> {
+        let HostPort { host, port } = &self.options.address;
+        let refused = |error| Unreachable::Refused { address: self.options.address.clone(), error };
+        let socket = TcpStream::connect((host.as_str(), *port)).await.map_err(refused)?;
+        socket.set_nodelay(true).map_err(refused)?;
+        Ok(socket)
+    }
 }

@@ -37,16 +37,25 @@ pub enum Refusal {
     UpstreamUnreachable,
     /// The proxy is shutting down.
     ShuttingDown,
+    /// The client uses no TLS, and must.
+    TlsRequired,
+    /// The TLS handshake failed, its certificate not accepted for example.
+    TlsFailed,
+    /// The client insists on a login that is bound to its TLS connection.
+    ChannelBinding,
 }
 
 impl Refusal {
     /// Every cause.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::MaxConnections,
         Self::StartupTimeout,
         Self::ProtocolViolation,
         Self::UpstreamUnreachable,
         Self::ShuttingDown,
+        Self::TlsRequired,
+        Self::TlsFailed,
+        Self::ChannelBinding,
     ];
 
     /// The stable name, as in metrics.
@@ -57,6 +66,9 @@ impl Refusal {
             Self::ProtocolViolation => "protocol_violation",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::ShuttingDown => "shutting_down",
+            Self::TlsRequired => "tls_required",
+            Self::TlsFailed => "tls_failed",
+            Self::ChannelBinding => "channel_binding",
         }
     }
 }

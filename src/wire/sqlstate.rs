@@ -15,6 +15,8 @@ impl SqlState {
     pub const CONNECTION_REJECTED: Self = Self(*b"08004");
     /// A message that the protocol does not allow.
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
+    /// Who the client is, or how it comes, does not suffice.
+    pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
     /// The outcome of a commit is unknown because the connection was lost.
     pub const RESOLUTION_UNKNOWN: Self = Self(*b"08007");
     /// A feature that is not there.

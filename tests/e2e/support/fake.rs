@@ -30,9 +30,14 @@ where
 }
 
 impl Peer {
-    /// The startup packet; `None` if the client went away.
+    /// The startup packet; `None` if the client went away. Encryption is declined.
     pub(crate) async fn startup(&mut self) -> Option<Frontend> {
-        self.read(Frontend::read_startup).await
+        loop {
+            match self.read(Frontend::read_startup).await {
+                Some(Frontend::SslRequest) => self.answer_bytes(b"N").await,
+                packet => return packet,
+            }
+        }
     }
 
     /// The next message; `None` if the client went away.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reprise::config::{Config, DialectChoice, HostPort};
+use reprise::proxy::Tls;
 use reprise::replay::Dialect;
 use reprise::telemetry::Telemetry;
 use tokio::net::TcpListener;
@@ -30,8 +31,15 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
+        let tls = Arc::new(Tls::load(&config).expect("what it names can be read"));
         let never = std::future::pending();
-        tokio::spawn(reprise::proxy::serve(listener, Arc::new(config), Arc::clone(&telemetry), never));
+        tokio::spawn(reprise::proxy::serve(
+            listener,
+            Arc::new(config),
+            Arc::clone(&tls),
+            Arc::clone(&telemetry),
+            never,
+        ));
         Self { address, telemetry, database: String::new() }
     }
 
