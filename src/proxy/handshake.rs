@@ -15,9 +15,9 @@ use super::tls::{Acceptor, Negotiation, Stream, Tls};
 use super::upstream::Database;
 use crate::replay::Dialect;
 use crate::telemetry::Telemetry;
-use crate::wire::backend::{self, tag};
+use crate::wire::backend::{self, ErrorFields, tag};
 use crate::wire::startup::{Initial, Startup, startup_message};
-use crate::wire::{HEADER_BYTES, Header, frontend, sasl};
+use crate::wire::{HEADER_BYTES, Header, SqlState, frontend, sasl};
 
 /// The longest message that either side may send before the session begins.
 const STARTUP_MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -49,13 +49,34 @@ pub(super) async fn enter(
     database: Database<'_>,
     telemetry: &Telemetry,
 ) -> Result<Option<Opened>, Refusal> {
-    let stream = database.connect().await.map_err(|error| {
+    let unreachable = |error| {
         telemetry.upstream_connect_failed();
         Refusal::Unreachable(error)
-    })?;
-    let mut server = Connection::new(stream);
-    server.outbox().extend_from_slice(startup);
+    };
+    let begin = |stream| {
+        let mut server = Connection::new(stream);
+        server.outbox().extend_from_slice(startup);
+        server
+    };
+    let mut server = begin(database.connect().await.map_err(unreachable)?);
+    if server.stream().is_tls() && database.takes_plain() && is_turned_away(&mut server).await? {
+        server = begin(database.connect_plain().await.map_err(unreachable)?);
+    }
     relay_authentication(client, server).await
+}
+
+/// Whether the database refuses the very startup: a rule of it may be for connections without TLS only, and libpq tries it
+/// without then too.
+async fn is_turned_away(server: &mut Connection<Stream>) -> Result<bool, Refusal> {
+    server.drain().await.map_err(Refusal::Server)?;
+    loop {
+        if let Some(bytes) = whole_frame(server.received()).map_err(Refusal::ServerNonsense)? {
+            let (header, body) = server.received()[..bytes].split_at(HEADER_BYTES);
+            let sqlstate = ErrorFields::new(body).sqlstate();
+            return Ok(header[0] == tag::ERROR_RESPONSE && sqlstate == Some(SqlState::INVALID_AUTHORIZATION));
+        }
+        fill(server, Refusal::Server, Refusal::ServerClosed).await?;
+    }
 }
 
 /// Reads packets until one starts a session or cancels. TLS and GSSAPI encryption are granted or declined, each once.
@@ -158,17 +179,18 @@ async fn relay_authentication(
 ) -> Result<Option<Opened>, Refusal> {
     let mut greeting = Greeting::default();
     loop {
+        if relay_greeting(&mut server, client, &mut greeting)? {
+            client.drain().await.map_err(Refusal::Client)?;
+            let Greeting { key, dialect, .. } = greeting;
+            return Ok(Some(Opened { server, dialect, key }));
+        }
+        relay_answers(client, &mut server, &greeting)?;
         server.drain().await.map_err(Refusal::Server)?;
         client.drain().await.map_err(Refusal::Client)?;
         tokio::select! {
             read = server.fill() => {
                 if read.map_err(Refusal::Server)? == 0 {
                     return if greeting.refused { Ok(None) } else { Err(Refusal::ServerClosed) };
-                }
-                if relay_greeting(&mut server, client, &mut greeting)? {
-                    client.drain().await.map_err(Refusal::Client)?;
-                    let Greeting { key, dialect, .. } = greeting;
-                    return Ok(Some(Opened { server, dialect, key }));
                 }
             }
             read = client.fill() => {
@@ -177,7 +199,6 @@ async fn relay_authentication(
                 }
             }
         }
-        relay_answers(client, &mut server, &greeting)?;
     }
 }
 

@@ -50,11 +50,26 @@ pub(super) enum Unreachable {
 impl Database<'_> {
     /// Connects to the first of the host's addresses that takes the connection, and encrypts it as `upstream.tls` says.
     pub(super) async fn connect(self) -> Result<Stream, Unreachable> {
-        let Upstream { address, connect_timeout, .. } = self.options;
-        let attempt = tokio::time::timeout(*connect_timeout, self.encrypted());
-        attempt.await.unwrap_or_else(|_| {
-            Err(Unreachable::TimedOut { address: address.clone(), limit: *connect_timeout })
-        })
+        self.in_time(self.encrypted()).await
+    }
+
+    /// Whether a connection may stay unencrypted.
+    pub(super) fn takes_plain(self) -> bool {
+        self.tls.connector().is_none_or(|connector| connector.is_optional())
+    }
+
+    /// Connects without TLS: only where that [is allowed](Self::takes_plain).
+    pub(super) async fn connect_plain(self) -> Result<Stream, Unreachable> {
+        self.in_time(async { Ok(Stream::Plain(self.socket().await?)) }).await
+    }
+
+    async fn in_time(
+        self,
+        attempt: impl Future<Output = Result<Stream, Unreachable>>,
+    ) -> Result<Stream, Unreachable> {
+        let (address, limit) = (&self.options.address, self.options.connect_timeout);
+        let late = |_| Err(Unreachable::TimedOut { address: address.clone(), limit });
+        tokio::time::timeout(limit, attempt).await.unwrap_or_else(late)
     }
 
     async fn encrypted(self) -> Result<Stream, Unreachable> {
@@ -62,7 +77,7 @@ impl Database<'_> {
         let Some(connector) = self.tls.connector() else { return Ok(Stream::Plain(socket)) };
         match connector.encrypt(socket).await {
             Ok(stream) => Ok(stream),
-            Err(failure) if connector.is_optional => {
+            Err(failure) if connector.is_optional() => {
                 tracing::debug!("the connection to the database is not encrypted: {failure}");
                 Ok(Stream::Plain(self.socket().await?))
             }

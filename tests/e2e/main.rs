@@ -20,4 +20,6 @@ mod postgres_dialect;
 mod program;
 mod support;
 mod surfaced;
+mod tls_clients;
+mod tls_upstream;
 mod transparency;

@@ -18,8 +18,7 @@ use crate::wire::startup::SSL_REQUEST_PACKET;
 pub(in crate::proxy) struct Connector {
     connector: TlsConnector,
     name: ServerName<'static>,
-    /// Whether a connection that cannot be encrypted is used as it is.
-    pub(in crate::proxy) is_optional: bool,
+    is_optional: bool,
 }
 
 /// Why a connection to the database is not encrypted.
@@ -64,6 +63,11 @@ impl Connector {
         config.alpn_protocols = vec![ALPN.to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
         Ok(Some(Self { connector, name, is_optional: options.mode == UpstreamTlsMode::Prefer }))
+    }
+
+    /// Whether a connection that cannot be encrypted is used as it is.
+    pub(in crate::proxy) const fn is_optional(&self) -> bool {
+        self.is_optional
     }
 
     /// Asks for TLS on a new connection. One that may stay as it is comes back so when the database declines.

@@ -19,6 +19,7 @@ pub(crate) struct Proxy {
     /// Where clients connect.
     pub(crate) address: SocketAddr,
     telemetry: Arc<Telemetry>,
+    tls: Arc<Tls>,
     database: String,
 }
 
@@ -40,7 +41,7 @@ impl Proxy {
             Arc::clone(&telemetry),
             never,
         ));
-        Self { address, telemetry, database: String::new() }
+        Self { address, telemetry, tls, database: String::new() }
     }
 
     /// Before a database, in a dialect.
@@ -56,6 +57,11 @@ impl Proxy {
         .await;
         proxy.database = database.name.clone();
         proxy
+    }
+
+    /// Reads certificates, keys and authorities again.
+    pub(crate) fn reload(&self) -> Result<(), reprise::proxy::tls::Error> {
+        self.tls.reload()
     }
 
     /// A client of its database that speaks bytes.
