@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{FAILURE, refuse};
-use crate::config::{self, Config, Sources};
-use crate::proxy::{self, Tls};
+use crate::config::{self, Config, Sources, unix_socket};
+use crate::proxy::{self, Listeners, Tls};
 use crate::telemetry::{self, Telemetry};
 
 pub(super) fn run(sources: Sources) -> ExitCode {
@@ -38,6 +39,8 @@ enum Error {
     Runtime(#[source] io::Error),
     #[error("cannot listen on {address} ({section}.listen): {error}")]
     Listen { address: SocketAddr, section: &'static str, error: io::Error },
+    #[error("cannot listen on {} (proxy.unix_socket_directory): {error}", path.display())]
+    ListenLocally { path: PathBuf, error: io::Error },
     #[error("cannot start with TLS: {0}")]
     Tls(#[from] proxy::tls::Error),
     #[error("cannot go on: {0}")]
@@ -57,6 +60,14 @@ async fn run_until_signal(config: Config) -> Result<(), Error> {
     }
     tokio::spawn(reload_at_hangup(signal(SignalKind::hangup()).map_err(Error::Runtime)?, Arc::clone(&tls)));
     let (listener, address) = listen("proxy", config.proxy.listen).await?;
+    let mut listeners = Listeners::from(listener);
+    if let Some(directory) = &config.proxy.unix_socket_directory {
+        let path = unix_socket(directory, address.port());
+        listeners = listeners
+            .with_local(path.clone())
+            .map_err(|error| Error::ListenLocally { path: path.clone(), error })?;
+        tracing::info!(socket = %path.display(), "accepting local connections");
+    }
     let mode = config.retry.policy.mode.name();
     telemetry.set_ready(true);
     tracing::info!(%address, upstream = %config.upstream.address, mode, "accepting connections");
@@ -69,7 +80,7 @@ async fn run_until_signal(config: Config) -> Result<(), Error> {
         }
     };
     tokio::select! {
-        served = proxy::serve(listener, config, tls, telemetry, shutdown) => served.map_err(Error::Serve),
+        served = proxy::serve(listeners, config, tls, telemetry, shutdown) => served.map_err(Error::Serve),
         () = async { second.next().await; second.next().await } => Ok(()),
     }
 }

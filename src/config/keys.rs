@@ -65,6 +65,42 @@ pub(super) const VARIABLE_PREFIX: &str = "REPRISE_";
 pub static KEYS: &[Key] = &[
     text("proxy", "listen", "127.0.0.1:6432", "Address and port that clients connect to."),
     integer("proxy", "max_connections", "1000", "Clients served at a time; one more is refused with 53300."),
+    integer(
+        "proxy",
+        "max_connections_per_user",
+        "0",
+        "Clients of one user at a time; 0 for no limit of their own.",
+    ),
+    integer(
+        "proxy",
+        "max_connections_per_address",
+        "0",
+        "Clients from one IP address at a time; 0 for no limit of their own.",
+    ),
+    text(
+        "proxy",
+        "unix_socket_directory",
+        "",
+        "Directory of a Unix-domain socket with the port of proxy.listen, for local clients; \"\" for none.",
+    ),
+    text(
+        "proxy",
+        "idle_timeout",
+        "0s",
+        "Time that a client may be idle outside of transactions; \"0s\" for any.",
+    ),
+    text(
+        "proxy",
+        "idle_in_transaction_timeout",
+        "0s",
+        "Time that a client may be idle in a transaction; \"0s\" for any.",
+    ),
+    text(
+        "proxy",
+        "tcp_keepalive",
+        "1m",
+        "Silence after which TCP probes a client; after twice that time it is gone. \"0s\" leaves it to the system.",
+    ),
     text("proxy", "startup_timeout", "10s", "Time that a client's startup may take, its login included."),
     text("proxy", "drain_timeout", "30s", "Time that open transactions get to end at shutdown."),
     text(
@@ -88,8 +124,14 @@ pub static KEYS: &[Key] = &[
         "With tls.client_ca: \"require\" a certificate of each client, or \"allow\" to verify those that are shown.",
     ),
     text("tls", "min_version", "1.2", "Oldest version of TLS that clients may use: \"1.2\" or \"1.3\"."),
-    text("upstream", "address", "127.0.0.1:26257", "Host (a name, IPv4 or [IPv6]) and port of the database."),
+    text(
+        "upstream",
+        "address",
+        "127.0.0.1:26257",
+        "Host (a name, IPv4, [IPv6] or the directory of a Unix-domain socket) and port of the database.",
+    ),
     text("upstream", "connect_timeout", "5s", "Time in which the database must have taken a connection."),
+    text("upstream", "tcp_keepalive", "1m", "The same as proxy.tcp_keepalive, for the database."),
     text(
         "upstream",
         "dialect",

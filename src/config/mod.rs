@@ -24,7 +24,7 @@ pub use settings::{Flag, Setting, Settings};
 pub use tls::{
     Authorities, ClientCertificate, Identity, Tls, TlsMode, TlsVersion, UpstreamTls, UpstreamTlsMode,
 };
-pub use value::HostPort;
+pub use value::{HostPort, unix_socket};
 
 use crate::replay::{Dialect, Policy};
 use crate::telemetry::LogFormat;
@@ -53,6 +53,18 @@ pub struct Proxy {
     pub listen: SocketAddr,
     /// Clients at a time.
     pub max_connections: usize,
+    /// Clients of one user at a time; zero is no limit.
+    pub max_connections_per_user: usize,
+    /// Clients from one address at a time; zero is no limit.
+    pub max_connections_per_address: usize,
+    /// Where local clients find a Unix-domain socket.
+    pub unix_socket_directory: Option<PathBuf>,
+    /// Time that a client may be idle outside of transactions; zero is no limit.
+    pub idle_timeout: Duration,
+    /// Time that a client may be idle in a transaction; zero is no limit.
+    pub idle_in_transaction_timeout: Duration,
+    /// Silence after which TCP probes a client; zero leaves that to the operating system.
+    pub tcp_keepalive: Duration,
     /// Time for the startup, login included.
     pub startup_timeout: Duration,
     /// Time for open transactions at shutdown; zero waits for none.
@@ -66,6 +78,8 @@ pub struct Upstream {
     pub address: HostPort,
     /// Time for the connection to be taken.
     pub connect_timeout: Duration,
+    /// Silence after which TCP probes the database; zero leaves that to the operating system.
+    pub tcp_keepalive: Duration,
     /// How the server wants a transaction retried.
     pub dialect: DialectChoice,
     /// TLS to it.

@@ -1,5 +1,6 @@
 //! From settings to the typed configuration: what each option means, its limits, and which of them exclude each other.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::{Origin, Problem};
@@ -13,6 +14,7 @@ const ZERO: Duration = Duration::ZERO;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
 
@@ -35,8 +37,36 @@ fn proxy(reader: &mut Reader<'_>) -> Proxy {
     Proxy {
         listen: reader.read("proxy", "listen", socket_address),
         max_connections: reader.read("proxy", "max_connections", number(1..=1_000_000)) as usize,
+        max_connections_per_user: reader.read("proxy", "max_connections_per_user", number(0..=1_000_000))
+            as usize,
+        max_connections_per_address: reader.read(
+            "proxy",
+            "max_connections_per_address",
+            number(0..=1_000_000),
+        ) as usize,
+        unix_socket_directory: reader.read("proxy", "unix_socket_directory", optional(directory)),
+        idle_timeout: reader.read("proxy", "idle_timeout", duration(ZERO..=WEEK)),
+        idle_in_transaction_timeout: reader.read(
+            "proxy",
+            "idle_in_transaction_timeout",
+            duration(ZERO..=WEEK),
+        ),
+        tcp_keepalive: reader.read("proxy", "tcp_keepalive", keepalive),
         startup_timeout: reader.read("proxy", "startup_timeout", duration(MILLISECOND..=HOUR)),
         drain_timeout: reader.read("proxy", "drain_timeout", duration(ZERO..=HOUR)),
+    }
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    Ok(PathBuf::from(text))
+}
+
+/// TCP counts in whole seconds.
+fn keepalive(text: &str) -> Result<Duration, String> {
+    let read = duration(ZERO..=HOUR)(text)?;
+    match read.subsec_nanos() {
+        0 => Ok(read),
+        _ => Err(format!("\"{text}\" is not in whole seconds")),
     }
 }
 
@@ -47,6 +77,7 @@ fn upstream(reader: &mut Reader<'_>) -> Upstream {
     Upstream {
         address: reader.read("upstream", "address", str::parse::<value::HostPort>),
         connect_timeout: reader.read("upstream", "connect_timeout", duration(MILLISECOND..=HOUR)),
+        tcp_keepalive: reader.read("upstream", "tcp_keepalive", keepalive),
         dialect: reader.read("upstream", "dialect", choice(choices)),
         tls: tls::upstream(reader),
     }

@@ -26,8 +26,13 @@ const PROTOCOL_3_0: i32 = 196_608;
 
 /// What a client's first packets came to.
 pub(super) enum First {
-    /// The startup packet to send to the database.
-    Startup(Vec<u8>),
+    /// A session is to begin.
+    Startup {
+        /// The startup packet to send to the database.
+        packet: Vec<u8>,
+        /// Who the client says that it is.
+        user: Box<[u8]>,
+    },
     /// A CancelRequest with this key.
     Cancel(Vec<u8>),
 }
@@ -81,7 +86,7 @@ async fn is_turned_away(server: &mut Connection<Stream>) -> Result<bool, Refusal
 
 /// Reads packets until one starts a session or cancels. TLS and GSSAPI encryption are granted or declined, each once.
 pub(super) async fn first_packet(client: &mut Connection<Stream>, tls: &Tls) -> Result<First, Refusal> {
-    let acceptor = tls.acceptor();
+    let acceptor = tls.acceptor().filter(|_| !client.stream().is_local());
     let mut asked = Asked::default();
     if let Some(acceptor) = &acceptor
         && client.stream().begins_with_tls().await.map_err(Refusal::Client)?
@@ -122,12 +127,14 @@ pub(super) async fn first_packet(client: &mut Connection<Stream>, tls: &Tls) -> 
             Initial::Startup(startup) => {
                 let mut negotiated = Vec::new();
                 let packet = negotiate(startup, &mut negotiated)?;
+                let user = startup.parameters().find(|(name, _)| name == b"user");
+                let user = user.map_or_else(Box::default, |(_, user)| user.into());
                 if acceptor.as_deref().is_some_and(Acceptor::is_required) && !client.stream().is_tls() {
                     return Err(Refusal::TlsRequired);
                 }
                 client.consume(bytes);
                 client.outbox().extend(negotiated);
-                return Ok(First::Startup(packet));
+                return Ok(First::Startup { packet, user });
             }
         }
     }

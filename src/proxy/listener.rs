@@ -2,24 +2,27 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cancel::{self, Registry};
 use super::connection::Connection;
+use super::crowd::{Crowd, Place};
 use super::handshake::{self, First, Opened};
+use super::idle::Idle;
 use super::refusal::Refusal;
 use super::session::{Ledger, Session, Shutdown};
+use super::sockets::{self, Listeners, Peer};
 use super::tls::{Stream, Tls};
 use super::upstream::Database;
 use crate::config::{Config, DialectChoice};
-use crate::replay::{Engine, Policy};
+use crate::replay::{Engine, Mode, Policy};
 use crate::telemetry::Telemetry;
 
 /// How long accepting pauses after the operating system refused a connection, out of file descriptors for example.
@@ -39,6 +42,8 @@ struct Shared {
     registry: Registry,
     sessions: AtomicU64,
     seats: Semaphore,
+    users: Crowd<Box<[u8]>>,
+    addresses: Crowd<IpAddr>,
     doors: Arc<Semaphore>,
     /// The proxy ends: sessions end as soon as no transaction is open.
     shutdown: CancellationToken,
@@ -58,7 +63,7 @@ impl Shared {
 /// # Errors
 /// None at present: what goes wrong with one connection is logged and counted, and the others go on.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     config: Arc<Config>,
     tls: Arc<Tls>,
     telemetry: Arc<Telemetry>,
@@ -71,16 +76,19 @@ pub async fn serve(
         registry: Registry::default(),
         sessions: AtomicU64::new(0),
         seats: Semaphore::new(config.proxy.max_connections),
+        users: Crowd::new(config.proxy.max_connections_per_user),
+        addresses: Crowd::new(config.proxy.max_connections_per_address),
         doors: Arc::new(Semaphore::new(config.proxy.max_connections + VISITORS_MAX)),
         shutdown: CancellationToken::new(),
         cut_off: CancellationToken::new(),
         config,
     });
+    let listeners = listeners.into();
     let tasks = TaskTracker::new();
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listeners.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let Ok(door) = Arc::clone(&shared.doors).try_acquire_owned() else {
                         log_refusal(&Refusal::TooMany, peer, &shared.telemetry);
@@ -89,7 +97,7 @@ pub async fn serve(
                     let shared = Arc::clone(&shared);
                     tasks.spawn(async move {
                         let _door = door;
-                        if let Err(refusal) = admit(stream, &shared).await {
+                        if let Err(refusal) = admit(stream, peer, &shared).await {
                             log_refusal(&refusal, peer, &shared.telemetry);
                         }
                     });
@@ -102,7 +110,7 @@ pub async fn serve(
             () = &mut shutdown => break,
         }
     }
-    drop(listener);
+    drop(listeners);
     shared.shutdown.cancel();
     tasks.close();
     if tokio::time::timeout(shared.config.proxy.drain_timeout, tasks.wait()).await.is_err() {
@@ -114,7 +122,7 @@ pub async fn serve(
     Ok(())
 }
 
-fn log_refusal(refusal: &Refusal, peer: std::net::SocketAddr, telemetry: &Telemetry) {
+fn log_refusal(refusal: &Refusal, peer: Peer, telemetry: &Telemetry) {
     let source = std::error::Error::source(refusal).map(ToString::to_string);
     match refusal.cause() {
         Some(cause) => {
@@ -126,12 +134,14 @@ fn log_refusal(refusal: &Refusal, peer: std::net::SocketAddr, telemetry: &Teleme
 }
 
 /// Takes one client from its first byte to its last.
-async fn admit(stream: TcpStream, shared: &Shared) -> Result<(), Refusal> {
-    stream.set_nodelay(true).map_err(Refusal::Client)?;
-    let mut client = Connection::new(Stream::Plain(stream));
+async fn admit(stream: Stream, peer: Peer, shared: &Shared) -> Result<(), Refusal> {
+    if let Stream::Tcp(socket) = &stream {
+        sockets::tune(socket, shared.config.proxy.tcp_keepalive).map_err(Refusal::Client)?;
+    }
+    let mut client = Connection::new(stream);
     let limit = shared.config.proxy.startup_timeout;
     let welcomed = tokio::select! {
-        welcomed = tokio::time::timeout(limit, welcome(&mut client, shared)) => {
+        welcomed = tokio::time::timeout(limit, welcome(&mut client, peer, shared)) => {
             welcomed.unwrap_or(Err(Refusal::TimedOut(limit)))
         }
         () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
@@ -151,20 +161,41 @@ async fn admit(stream: TcpStream, shared: &Shared) -> Result<(), Refusal> {
     }
 }
 
-/// The startup of a client, and its seat among `proxy.max_connections`: a request to cancel needs none. `None` if there is
-/// nothing more to do for it.
+/// What a session takes of the limits on their number; it is free again when this is dropped.
+struct Seat<'a> {
+    _among_all: SemaphorePermit<'a>,
+    _of_user: Place<'a, Box<[u8]>>,
+    _from_address: Option<Place<'a, IpAddr>>,
+}
+
+impl Shared {
+    fn seat(&self, user: Box<[u8]>, peer: Peer) -> Result<Seat<'_>, Refusal> {
+        let from_address = match peer.address() {
+            Some(address) => Some(self.addresses.enter(address).ok_or(Refusal::TooManyFromAddress)?),
+            None => None,
+        };
+        Ok(Seat {
+            _from_address: from_address,
+            _of_user: self.users.enter(user).ok_or(Refusal::TooManyOfUser)?,
+            _among_all: self.seats.try_acquire().map_err(|_| Refusal::TooMany)?,
+        })
+    }
+}
+
+/// The startup of a client, and its seat: a request to cancel needs none. `None` if there is nothing more to do for it.
 async fn welcome<'a>(
     client: &mut Connection<Stream>,
+    peer: Peer,
     shared: &'a Shared,
-) -> Result<Option<(Opened, SemaphorePermit<'a>)>, Refusal> {
+) -> Result<Option<(Opened, Seat<'a>)>, Refusal> {
     match handshake::first_packet(client, &shared.tls).await? {
         First::Cancel(key) => {
             shared.telemetry.cancel_requested();
             shared.registry.cancel(&key, shared.database()).await;
             Ok(None)
         }
-        First::Startup(packet) => {
-            let seat = shared.seats.try_acquire().map_err(|_| Refusal::TooMany)?;
+        First::Startup { packet, user } => {
+            let seat = shared.seat(user, peer)?;
             let opened = handshake::enter(client, &packet, shared.database(), &shared.telemetry).await?;
             Ok(opened.map(|opened| (opened, seat)))
         }
@@ -184,9 +215,14 @@ async fn run(client: Connection<Stream>, opened: Opened, shared: &Shared) {
     let registration = shared.registry.register(opened.key.as_deref());
     let ledger = Ledger { id, telemetry: Arc::clone(&shared.telemetry), held: 0 };
     let shutdown = Shutdown::new(&shared.shutdown, &shared.cut_off);
+    let idle = match shared.policy.mode {
+        // Who is idle is not known where transactions are not followed.
+        Mode::Off => Idle::new(Duration::ZERO, Duration::ZERO),
+        _ => Idle::new(shared.config.proxy.idle_timeout, shared.config.proxy.idle_in_transaction_timeout),
+    };
     tracing::debug!(session = id, dialect = dialect.name(), "session begins");
     let (ending, orphaned) =
-        Session::new(engine, client, opened.server, registration, shutdown, ledger).run().await;
+        Session::new(engine, client, opened.server, registration, shutdown, idle, ledger).run().await;
     match ending.breakage() {
         Some(cause) => {
             shared.telemetry.session_broken(cause);

@@ -52,6 +52,12 @@ pub(super) enum Refusal {
     /// All of `proxy.max_connections` are taken.
     #[error("sorry, too many clients already")]
     TooMany,
+    /// All of `proxy.max_connections_per_user` are taken.
+    #[error("too many connections for this role")]
+    TooManyOfUser,
+    /// All of `proxy.max_connections_per_address` are taken.
+    #[error("too many connections from this address")]
+    TooManyFromAddress,
     /// The proxy ends.
     #[error("the proxy is shutting down")]
     ShuttingDown,
@@ -85,7 +91,9 @@ impl Refusal {
             Self::TlsRequired | Self::ChannelBinding => Some(SqlState::INVALID_AUTHORIZATION),
             Self::Protocol { .. } => Some(SqlState::FEATURE_NOT_SUPPORTED),
             Self::TimedOut(_) => Some(SqlState::QUERY_CANCELED),
-            Self::TooMany => Some(SqlState::TOO_MANY_CONNECTIONS),
+            Self::TooMany | Self::TooManyOfUser | Self::TooManyFromAddress => {
+                Some(SqlState::TOO_MANY_CONNECTIONS)
+            }
             Self::ShuttingDown => Some(SqlState::CANNOT_CONNECT_NOW),
             Self::Unreachable(_) => Some(SqlState::CONNECTION_REJECTED),
             Self::ServerClosed | Self::ServerNonsense(_) | Self::Server(_) => {
@@ -120,6 +128,8 @@ impl Refusal {
             Self::ChannelBinding => Some(telemetry::Refusal::ChannelBinding),
             Self::TimedOut(_) => Some(telemetry::Refusal::StartupTimeout),
             Self::TooMany => Some(telemetry::Refusal::MaxConnections),
+            Self::TooManyOfUser => Some(telemetry::Refusal::MaxConnectionsPerUser),
+            Self::TooManyFromAddress => Some(telemetry::Refusal::MaxConnectionsPerAddress),
             Self::ShuttingDown => Some(telemetry::Refusal::ShuttingDown),
             Self::Unreachable(_) | Self::ServerClosed | Self::ServerNonsense(_) | Self::Server(_) => {
                 Some(telemetry::Refusal::UpstreamUnreachable)

@@ -4,8 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
+use super::sockets;
 use super::tls::{Failure, Stream, Tls};
 use crate::config::{HostPort, Upstream};
 
@@ -60,7 +61,7 @@ impl Database<'_> {
 
     /// Connects without TLS: only where that [is allowed](Self::takes_plain).
     pub(super) async fn connect_plain(self) -> Result<Stream, Unreachable> {
-        self.in_time(async { Ok(Stream::Plain(self.socket().await?)) }).await
+        self.in_time(async { Ok(Stream::Tcp(self.socket().await?)) }).await
     }
 
     async fn in_time(
@@ -73,13 +74,16 @@ impl Database<'_> {
     }
 
     async fn encrypted(self) -> Result<Stream, Unreachable> {
+        if let Some(path) = self.options.address.unix_socket() {
+            return UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| self.refused(error));
+        }
         let socket = self.socket().await?;
-        let Some(connector) = self.tls.connector() else { return Ok(Stream::Plain(socket)) };
+        let Some(connector) = self.tls.connector() else { return Ok(Stream::Tcp(socket)) };
         match connector.encrypt(socket).await {
             Ok(stream) => Ok(stream),
             Err(failure) if connector.is_optional() => {
                 tracing::debug!("the connection to the database is not encrypted: {failure}");
-                Ok(Stream::Plain(self.socket().await?))
+                Ok(Stream::Tcp(self.socket().await?))
             }
             Err(failure) => Err(Unreachable::Tls { address: self.options.address.clone(), failure }),
         }
@@ -87,9 +91,12 @@ impl Database<'_> {
 
     async fn socket(self) -> Result<TcpStream, Unreachable> {
         let HostPort { host, port } = &self.options.address;
-        let refused = |error| Unreachable::Refused { address: self.options.address.clone(), error };
-        let socket = TcpStream::connect((host.as_str(), *port)).await.map_err(refused)?;
-        socket.set_nodelay(true).map_err(refused)?;
+        let socket = TcpStream::connect((host.as_str(), *port)).await.map_err(|error| self.refused(error))?;
+        sockets::tune(&socket, self.options.tcp_keepalive).map_err(|error| self.refused(error))?;
         Ok(socket)
+    }
+
+    fn refused(self, error: io::Error) -> Unreachable {
+        Unreachable::Refused { address: self.options.address.clone(), error }
     }
 }

@@ -29,6 +29,10 @@ use metrics::Metrics;
 pub enum Refusal {
     /// `max_connections` are being served.
     MaxConnections,
+    /// `max_connections_per_user` are being served.
+    MaxConnectionsPerUser,
+    /// `max_connections_per_address` are being served.
+    MaxConnectionsPerAddress,
     /// The startup message did not come in time.
     StartupTimeout,
     /// What came was no startup message, or one of a protocol that is not spoken.
@@ -47,8 +51,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every cause.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::MaxConnections,
+        Self::MaxConnectionsPerUser,
+        Self::MaxConnectionsPerAddress,
         Self::StartupTimeout,
         Self::ProtocolViolation,
         Self::UpstreamUnreachable,
@@ -62,6 +68,8 @@ impl Refusal {
     pub const fn name(self) -> &'static str {
         match self {
             Self::MaxConnections => "max_connections",
+            Self::MaxConnectionsPerUser => "max_connections_per_user",
+            Self::MaxConnectionsPerAddress => "max_connections_per_address",
             Self::StartupTimeout => "startup_timeout",
             Self::ProtocolViolation => "protocol_violation",
             Self::UpstreamUnreachable => "upstream_unreachable",

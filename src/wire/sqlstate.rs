@@ -21,6 +21,8 @@ impl SqlState {
     pub const RESOLUTION_UNKNOWN: Self = Self(*b"08007");
     /// A feature that is not there.
     pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
+    /// A transaction was idle for too long.
+    pub const IDLE_IN_TRANSACTION_TIMEOUT: Self = Self(*b"25P03");
     /// The transaction is aborted; commands are ignored until its end.
     pub const IN_FAILED_TRANSACTION: Self = Self(*b"25P02");
     /// The transaction conflicts with another one and must be run again.
@@ -35,6 +37,8 @@ impl SqlState {
     pub const QUERY_CANCELED: Self = Self(*b"57014");
     /// The server takes no connections at the moment.
     pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");
+    /// A session was idle for too long.
+    pub const IDLE_SESSION_TIMEOUT: Self = Self(*b"57P05");
     /// The server, or an administrator, ends the session.
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
 

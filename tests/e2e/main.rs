@@ -10,14 +10,17 @@ mod bad_input;
 mod bad_upstream;
 mod cancel;
 mod cockroach_dialect;
+mod connection_limits;
 mod departures;
 mod golden_cases;
 mod hidden;
+mod idle;
 mod limits;
 mod operations;
 mod postgres_dialect;
 #[path = "../program/mod.rs"]
 mod program;
+mod sockets;
 mod support;
 mod surfaced;
 mod tls_clients;

@@ -62,7 +62,7 @@ impl Acceptor {
         stream: &mut Stream,
         negotiation: Negotiation,
     ) -> io::Result<()> {
-        let socket = stream.take_plain().ok_or(io::ErrorKind::NotConnected)?;
+        let socket = stream.take_tcp().ok_or(io::ErrorKind::NotConnected)?;
         let encrypted = self.acceptor.accept(socket).await?;
         if negotiation == Negotiation::Direct && encrypted.get_ref().1.alpn_protocol() != Some(ALPN) {
             let why = "direct TLS without the ALPN protocol \"postgresql\"";

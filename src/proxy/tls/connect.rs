@@ -11,7 +11,7 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{ALPN, Error, Stream, files, provider, verify};
-use crate::config::{UpstreamTls, UpstreamTlsMode};
+use crate::config::{HostPort, UpstreamTls, UpstreamTlsMode};
 use crate::wire::startup::SSL_REQUEST_PACKET;
 
 /// Encrypts connections to the database.
@@ -39,12 +39,12 @@ pub(in crate::proxy) enum Failure {
 }
 
 impl Connector {
-    /// Reads what the options name; `None` where TLS is not used.
-    pub(super) fn load(options: &UpstreamTls, host: &str) -> Result<Option<Self>, Error> {
-        if options.mode == UpstreamTlsMode::Disable {
+    /// Reads what the options name; `None` where TLS is not used, as on a Unix-domain socket.
+    pub(super) fn load(options: &UpstreamTls, host: &HostPort) -> Result<Option<Self>, Error> {
+        if options.mode == UpstreamTlsMode::Disable || host.unix_socket().is_some() {
             return Ok(None);
         }
-        let name = options.server_name.as_deref().unwrap_or(host);
+        let name = options.server_name.as_deref().unwrap_or(&host.host);
         let invalid = |_| Error::ServerName(name.to_owned());
         let name = ServerName::try_from(name).map_err(invalid)?.to_owned();
         let config = ClientConfig::builder_with_provider(provider())
@@ -79,7 +79,7 @@ impl Connector {
                 let encrypted = self.connector.connect(self.name.clone(), socket).await;
                 Ok(Stream::Tls(Box::new(encrypted.map_err(Failure::Handshake)?.into())))
             }
-            b'N' if self.is_optional => Ok(Stream::Plain(socket)),
+            b'N' if self.is_optional => Ok(Stream::Tcp(socket)),
             b'N' => Err(Failure::Declined),
             _ => Err(Failure::Unanswered),
         }

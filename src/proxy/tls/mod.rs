@@ -19,7 +19,7 @@ pub(super) use connect::{Connector, Failure};
 pub use files::Error;
 pub(super) use stream::Stream;
 
-use crate::config::{Config, Tls as ClientSide, UpstreamTls};
+use crate::config::{Config, HostPort, Tls as ClientSide, UpstreamTls};
 
 /// The name of PostgreSQL's protocol in ALPN.
 const ALPN: &[u8] = b"postgresql";
@@ -28,7 +28,7 @@ const ALPN: &[u8] = b"postgresql";
 pub struct Tls {
     clients: ClientSide,
     upstream: UpstreamTls,
-    host: String,
+    host: HostPort,
     current: ArcSwap<Sides>,
 }
 
@@ -45,7 +45,7 @@ impl Tls {
     /// When a file cannot be read, is not what it should be, or does not fit another one.
     pub fn load(config: &Config) -> Result<Self, Error> {
         let (clients, upstream) = (config.tls.clone(), config.upstream.tls.clone());
-        let host = config.upstream.address.host.clone();
+        let host = config.upstream.address.clone();
         let current = ArcSwap::from_pointee(Sides::load(&clients, &upstream, &host)?);
         Ok(Self { clients, upstream, host, current })
     }
@@ -71,7 +71,7 @@ impl Tls {
 }
 
 impl Sides {
-    fn load(clients: &ClientSide, upstream: &UpstreamTls, host: &str) -> Result<Self, Error> {
+    fn load(clients: &ClientSide, upstream: &UpstreamTls, host: &HostPort) -> Result<Self, Error> {
         Ok(Self {
             acceptor: Acceptor::load(clients)?.map(Arc::new),
             connector: Connector::load(upstream, host)?.map(Arc::new),

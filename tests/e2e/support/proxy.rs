@@ -26,10 +26,19 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts a proxy before a server, with the defaults and what is changed in them.
     pub(crate) async fn start(upstream: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at("127.0.0.1:0", upstream, change).await
+    }
+
+    /// The same, with clients connecting to this address.
+    pub(crate) async fn start_at(
+        listen: &str,
+        upstream: SocketAddr,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config::default();
         config.upstream.address = HostPort { host: upstream.ip().to_string(), port: upstream.port() };
         change(&mut config);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = TcpListener::bind(listen).await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
         let tls = Arc::new(Tls::load(&config).expect("what it names can be read"));
