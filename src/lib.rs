@@ -32,7 +32,7 @@
 //! | [`replay`] | the engine of one session, and the policy within which it acts | `wire` |
 //! | [`telemetry`] | events become metrics and log lines; the HTTP endpoint | `replay`, `wire` |
 //! | [`config`] | file, environment and flags become one validated value | `replay`, `telemetry` |
-//! | [`proxy`] | listener, TLS, handshake, session loop, cancel | all of the above |
+//! | [`proxy`] | listener, TLS, handshake, logins, session loop, cancel | all of the above |
 //! | [`demo`] | the demonstration, and throwaway database servers for it and for the tests | `replay` |
 //! | [`cli`] | arguments, subcommands, exit codes; wires everything together | all of the above |
 //!

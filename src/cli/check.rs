@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use super::{FAILURE, refuse};
 use crate::config::{self, Settings, Sources};
-use crate::proxy::Tls;
+use crate::proxy::Credentials;
 
 pub(super) fn check(sources: Sources) -> ExitCode {
     match config::load(sources) {
-        Ok((config, settings)) => match Tls::load(&config) {
+        Ok((config, settings)) => match Credentials::load(&config) {
             Ok(_) => print(&settings),
             Err(error) => {
                 eprintln!("reprise: {error}");

@@ -125,6 +125,12 @@ pub static KEYS: &[Key] = &[
     ),
     text("tls", "min_version", "1.2", "Oldest version of TLS that clients may use: \"1.2\" or \"1.3\"."),
     text(
+        "auth",
+        "file",
+        "",
+        "Users and passwords as in PgBouncer's userlist.txt: clients log in to Reprise; \"\" leaves it to the database.",
+    ),
+    text(
         "upstream",
         "address",
         "127.0.0.1:26257",

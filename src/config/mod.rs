@@ -36,6 +36,8 @@ pub struct Config {
     pub proxy: Proxy,
     /// TLS on that side.
     pub tls: Tls,
+    /// How clients log in.
+    pub auth: Auth,
     /// The database.
     pub upstream: Upstream,
     /// What is done about conflicts.
@@ -69,6 +71,13 @@ pub struct Proxy {
     pub startup_timeout: Duration,
     /// Time for open transactions at shutdown; zero waits for none.
     pub drain_timeout: Duration,
+}
+
+/// Section `[auth]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// Users and passwords, if clients log in to the proxy.
+    pub file: Option<PathBuf>,
 }
 
 /// Section `[upstream]`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::problem::{Origin, Problem};
 use super::settings::Settings;
 use super::value::{self, boolean, choice, duration, number, optional, size, socket_address};
-use super::{Config, DialectChoice, Http, Log, Proxy, Retry, Upstream, keys, tls};
+use super::{Auth, Config, DialectChoice, Http, Log, Proxy, Retry, Upstream, keys, tls};
 use crate::replay::{Begin, Dialect, Mode, Policy};
 use crate::telemetry::{self, LogFormat};
 
@@ -24,6 +24,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config, Vec<Problem>> {
     let config = Config {
         proxy: proxy(&mut reader),
         tls: tls::clients(&mut reader),
+        auth: Auth { file: reader.read("auth", "file", optional(path)) },
         upstream: upstream(&mut reader),
         retry: retry(&mut reader),
         http: Http { listen: reader.read("http", "listen", optional(socket_address)) },
@@ -44,7 +45,7 @@ fn proxy(reader: &mut Reader<'_>) -> Proxy {
             "max_connections_per_address",
             number(0..=1_000_000),
         ) as usize,
-        unix_socket_directory: reader.read("proxy", "unix_socket_directory", optional(directory)),
+        unix_socket_directory: reader.read("proxy", "unix_socket_directory", optional(path)),
         idle_timeout: reader.read("proxy", "idle_timeout", duration(ZERO..=WEEK)),
         idle_in_transaction_timeout: reader.read(
             "proxy",
@@ -57,7 +58,7 @@ fn proxy(reader: &mut Reader<'_>) -> Proxy {
     }
 }
 
-fn directory(text: &str) -> Result<PathBuf, String> {
+fn path(text: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(text))
 }
 

@@ -28,6 +28,7 @@ fn other_value(key: &Key) -> &'static str {
         ("tls.client_ca", "clients.crt"),
         ("tls.client_certificate", "allow"),
         ("tls.min_version", "1.3"),
+        ("auth.file", "userlist.txt"),
         ("upstream.address", "db.example.com:5432"),
         ("upstream.connect_timeout", "7s"),
         ("upstream.tcp_keepalive", "0s"),

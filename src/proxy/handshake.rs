@@ -5,17 +5,22 @@
 //! [the protocol](https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP) has it, because servers
 //! that know only 3.0 do not do that themselves.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use pgwire::messages::Message;
 use pgwire::messages::startup::NegotiateProtocolVersion;
 
+use super::auth::Login;
 use super::connection::Connection;
+use super::credentials::Credentials;
 use super::refusal::Refusal;
-use super::tls::{Acceptor, Negotiation, Stream, Tls};
+use super::tls::{Acceptor, Negotiation, Stream};
 use super::upstream::Database;
 use crate::replay::Dialect;
 use crate::telemetry::Telemetry;
 use crate::wire::backend::{self, ErrorFields, tag};
+use crate::wire::sasl::Request;
 use crate::wire::startup::{Initial, Startup, startup_message};
 use crate::wire::{HEADER_BYTES, Header, SqlState, frontend, sasl};
 
@@ -32,6 +37,8 @@ pub(super) enum First {
         packet: Vec<u8>,
         /// Who the client says that it is.
         user: Box<[u8]>,
+        /// What a login can be bound to, if the connection has TLS.
+        binding: Option<Arc<[u8]>>,
     },
     /// A CancelRequest with this key.
     Cancel(Vec<u8>),
@@ -47,10 +54,12 @@ pub(super) struct Opened {
     pub(super) key: Option<Box<[u8]>>,
 }
 
-/// Connects to the database and relays until it has admitted the client. `None` if it has refused it, and told it why.
+/// Connects to the database and relays until it has admitted the client, or logs in for a client that has logged in to the proxy.
+/// `None` if the database has refused it, and told it why.
 pub(super) async fn enter(
     client: &mut Connection<Stream>,
     startup: &[u8],
+    login: Option<Login>,
     database: Database<'_>,
     telemetry: &Telemetry,
 ) -> Result<Option<Opened>, Refusal> {
@@ -67,7 +76,7 @@ pub(super) async fn enter(
     if server.stream().is_tls() && database.takes_plain() && is_turned_away(&mut server).await? {
         server = begin(database.connect_plain().await.map_err(unreachable)?);
     }
-    relay_authentication(client, server).await
+    relay_authentication(client, server, login).await
 }
 
 /// Whether the database refuses the very startup: a rule of it may be for connections without TLS only, and libpq tries it
@@ -85,8 +94,11 @@ async fn is_turned_away(server: &mut Connection<Stream>) -> Result<bool, Refusal
 }
 
 /// Reads packets until one starts a session or cancels. TLS and GSSAPI encryption are granted or declined, each once.
-pub(super) async fn first_packet(client: &mut Connection<Stream>, tls: &Tls) -> Result<First, Refusal> {
-    let acceptor = tls.acceptor().filter(|_| !client.stream().is_local());
+pub(super) async fn first_packet(
+    client: &mut Connection<Stream>,
+    credentials: &Credentials,
+) -> Result<First, Refusal> {
+    let acceptor = credentials.acceptor().filter(|_| !client.stream().is_local());
     let mut asked = Asked::default();
     if let Some(acceptor) = &acceptor
         && client.stream().begins_with_tls().await.map_err(Refusal::Client)?
@@ -134,7 +146,9 @@ pub(super) async fn first_packet(client: &mut Connection<Stream>, tls: &Tls) -> 
                 }
                 client.consume(bytes);
                 client.outbox().extend(negotiated);
-                return Ok(First::Startup { packet, user });
+                let binding = acceptor.filter(|_| client.stream().is_tls());
+                let binding = binding.and_then(|acceptor| acceptor.binding());
+                return Ok(First::Startup { packet, user, binding });
             }
         }
     }
@@ -183,8 +197,9 @@ fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Vec<u8>, Refu
 async fn relay_authentication(
     client: &mut Connection<Stream>,
     mut server: Connection<Stream>,
+    login: Option<Login>,
 ) -> Result<Option<Opened>, Refusal> {
-    let mut greeting = Greeting::default();
+    let mut greeting = Greeting { login, ..Greeting::default() };
     loop {
         if relay_greeting(&mut server, client, &mut greeting)? {
             client.drain().await.map_err(Refusal::Client)?;
@@ -216,11 +231,13 @@ struct Greeting {
     refused: bool,
     /// It offered a login that is bound to its TLS connection, which the client was not told.
     binds: bool,
+    /// How the proxy logs in, unless the client does.
+    login: Option<Login>,
 }
 
 impl Default for Greeting {
     fn default() -> Self {
-        Self { dialect: Dialect::Postgres, key: None, refused: false, binds: false }
+        Self { dialect: Dialect::Postgres, key: None, refused: false, binds: false, login: None }
     }
 }
 
@@ -239,14 +256,25 @@ fn relay_greeting(
             tag::ERROR_RESPONSE => greeting.refused = true,
             _ => {}
         }
-        match sasl::without_channel_binding(frame) {
-            Some(offer) => {
-                greeting.binds = true;
-                client.outbox().extend(offer);
+        let mut own_answer = None;
+        match &mut greeting.login {
+            Some(login) if frame_tag == tag::AUTHENTICATION => {
+                let request = Request::parse(body);
+                own_answer = login.answer(request).map_err(Refusal::Login)?;
+                if request == Request::Ok {
+                    client.outbox().extend_from_slice(frame);
+                }
             }
-            None => client.outbox().extend_from_slice(frame),
+            _ => match sasl::without_channel_binding(frame) {
+                Some(offer) => {
+                    greeting.binds = true;
+                    client.outbox().extend(offer);
+                }
+                None => client.outbox().extend_from_slice(frame),
+            },
         }
         server.consume(bytes);
+        server.outbox().extend(own_answer.unwrap_or_default());
         if frame_tag == tag::READY_FOR_QUERY {
             return Ok(true);
         }
@@ -272,7 +300,7 @@ fn relay_answers(
             frontend::tag::PASSWORD if greeting.binds && sasl::misses_channel_binding(frame) => {
                 return Err(Refusal::ChannelBinding);
             }
-            frontend::tag::PASSWORD => server.outbox().extend_from_slice(frame),
+            frontend::tag::PASSWORD if greeting.login.is_none() => server.outbox().extend_from_slice(frame),
             frontend::tag::TERMINATE => return Err(Refusal::ClientGone),
             other if is_request(other) => return Ok(()),
             other => return Err(Refusal::ClientMessage(other)),
@@ -289,6 +317,24 @@ const fn is_request(frame_tag: u8) -> bool {
         frame_tag,
         tag::QUERY | tag::PARSE | tag::BIND | tag::CLOSE | tag::DESCRIBE | tag::FUNCTION_CALL | tag::SYNC
     )
+}
+
+/// The body of the client's next answer to an authentication request.
+pub(super) async fn next_answer(client: &mut Connection<Stream>) -> Result<Vec<u8>, Refusal> {
+    client.drain().await.map_err(Refusal::Client)?;
+    loop {
+        if let Some(bytes) = whole_frame(client.received()).map_err(Refusal::ClientFrame)? {
+            let (header, body) = client.received()[..bytes].split_at(HEADER_BYTES);
+            let answer = match header[0] {
+                frontend::tag::PASSWORD => body.to_vec(),
+                frontend::tag::TERMINATE => return Err(Refusal::ClientGone),
+                other => return Err(Refusal::ClientMessage(other)),
+            };
+            client.consume(bytes);
+            return Ok(answer);
+        }
+        fill(client, Refusal::Client, Refusal::ClientGone).await?;
+    }
 }
 
 /// Length of the frame at the start, once all of it is there.

@@ -11,15 +11,17 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::auth;
 use super::cancel::{self, Registry};
 use super::connection::Connection;
+use super::credentials::Credentials;
 use super::crowd::{Crowd, Place};
 use super::handshake::{self, First, Opened};
 use super::idle::Idle;
 use super::refusal::Refusal;
 use super::session::{Ledger, Session, Shutdown};
 use super::sockets::{self, Listeners, Peer};
-use super::tls::{Stream, Tls};
+use super::tls::Stream;
 use super::upstream::Database;
 use crate::config::{Config, DialectChoice};
 use crate::replay::{Engine, Mode, Policy};
@@ -36,7 +38,7 @@ const VISITORS_MAX: usize = 256;
 /// What every session shares.
 struct Shared {
     config: Arc<Config>,
-    tls: Arc<Tls>,
+    credentials: Arc<Credentials>,
     policy: Arc<Policy>,
     telemetry: Arc<Telemetry>,
     registry: Registry,
@@ -53,7 +55,7 @@ struct Shared {
 
 impl Shared {
     fn database(&self) -> Database<'_> {
-        Database { options: &self.config.upstream, tls: &self.tls }
+        Database { options: &self.config.upstream, credentials: &self.credentials }
     }
 }
 
@@ -65,13 +67,13 @@ impl Shared {
 pub async fn serve(
     listeners: impl Into<Listeners>,
     config: Arc<Config>,
-    tls: Arc<Tls>,
+    credentials: Arc<Credentials>,
     telemetry: Arc<Telemetry>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let shared = Arc::new(Shared {
         policy: Arc::new(config.policy()),
-        tls,
+        credentials,
         telemetry,
         registry: Registry::default(),
         sessions: AtomicU64::new(0),
@@ -188,15 +190,20 @@ async fn welcome<'a>(
     peer: Peer,
     shared: &'a Shared,
 ) -> Result<Option<(Opened, Seat<'a>)>, Refusal> {
-    match handshake::first_packet(client, &shared.tls).await? {
+    match handshake::first_packet(client, &shared.credentials).await? {
         First::Cancel(key) => {
             shared.telemetry.cancel_requested();
             shared.registry.cancel(&key, shared.database()).await;
             Ok(None)
         }
-        First::Startup { packet, user } => {
-            let seat = shared.seat(user, peer)?;
-            let opened = handshake::enter(client, &packet, shared.database(), &shared.telemetry).await?;
+        First::Startup { packet, user, binding } => {
+            let seat = shared.seat(user.clone(), peer)?;
+            let login = match shared.credentials.users() {
+                Some(users) => Some(auth::authenticate(client, &user, &users, binding.as_deref()).await?),
+                None => None,
+            };
+            let opened =
+                handshake::enter(client, &packet, login, shared.database(), &shared.telemetry).await?;
             Ok(opened.map(|opened| (opened, seat)))
         }
     }

@@ -8,8 +8,10 @@
 //!                 └── cancel ───┘
 //! ```
 
+pub mod auth;
 mod cancel;
 mod connection;
+pub mod credentials;
 mod crowd;
 mod handshake;
 mod idle;
@@ -20,6 +22,6 @@ mod sockets;
 pub mod tls;
 mod upstream;
 
+pub use credentials::Credentials;
 pub use listener::serve;
 pub use sockets::Listeners;
-pub use tls::Tls;

@@ -8,6 +8,7 @@ use pgwire::messages::Message;
 use pgwire::messages::response::ErrorResponse;
 use thiserror::Error;
 
+use super::auth::LoginFailure;
 use super::upstream::Unreachable;
 use crate::telemetry;
 use crate::wire::startup::BadStartup;
@@ -46,6 +47,15 @@ pub(super) enum Refusal {
     /// The login would be bound to a TLS connection that does not reach to the database.
     #[error("SCRAM channel binding does not work through Reprise where both of its sides use TLS")]
     ChannelBinding,
+    /// What it says is not SCRAM as it should be.
+    #[error("malformed SCRAM message")]
+    Sasl,
+    /// The password is wrong, or there is no such user.
+    #[error("password authentication failed")]
+    Password,
+    /// The client has logged in, and cannot be logged in to the database.
+    #[error("could not log in to the database")]
+    Login(#[source] LoginFailure),
     /// The startup was not complete in time.
     #[error("canceling authentication due to timeout ({0:?})")]
     TimedOut(Duration),
@@ -85,10 +95,15 @@ impl Refusal {
     /// The SQLSTATE that the client is told; `None` if nobody is there to be told.
     const fn sqlstate(&self) -> Option<SqlState> {
         match self {
-            Self::Startup(_) | Self::ClientFrame(_) | Self::ClientMessage(_) | Self::Smuggled => {
-                Some(SqlState::PROTOCOL_VIOLATION)
+            Self::Startup(_)
+            | Self::ClientFrame(_)
+            | Self::ClientMessage(_)
+            | Self::Smuggled
+            | Self::Sasl => Some(SqlState::PROTOCOL_VIOLATION),
+            Self::TlsRequired | Self::ChannelBinding | Self::Login(_) => {
+                Some(SqlState::INVALID_AUTHORIZATION)
             }
-            Self::TlsRequired | Self::ChannelBinding => Some(SqlState::INVALID_AUTHORIZATION),
+            Self::Password => Some(SqlState::INVALID_PASSWORD),
             Self::Protocol { .. } => Some(SqlState::FEATURE_NOT_SUPPORTED),
             Self::TimedOut(_) => Some(SqlState::QUERY_CANCELED),
             Self::TooMany | Self::TooManyOfUser | Self::TooManyFromAddress => {
@@ -108,8 +123,8 @@ impl Refusal {
         match self {
             Self::TlsRequired => Some("Set sslmode=require, or a stricter one, in the client."),
             Self::ChannelBinding => Some(
-                "Set channel_binding=disable in the client, or connect one side of Reprise without TLS \
-                 (upstream.tls or tls.mode = \"disable\").",
+                "Set channel_binding=disable in the client, or auth.file in Reprise so that clients log in to it, or \
+                 connect one side of Reprise without TLS (upstream.tls or tls.mode = \"disable\").",
             ),
             _ => None,
         }
@@ -122,7 +137,10 @@ impl Refusal {
             | Self::Protocol { .. }
             | Self::ClientFrame(_)
             | Self::ClientMessage(_)
-            | Self::Smuggled => Some(telemetry::Refusal::ProtocolViolation),
+            | Self::Smuggled
+            | Self::Sasl => Some(telemetry::Refusal::ProtocolViolation),
+            Self::Password => Some(telemetry::Refusal::AuthenticationFailed),
+            Self::Login(_) => Some(telemetry::Refusal::UpstreamLoginFailed),
             Self::TlsRequired => Some(telemetry::Refusal::TlsRequired),
             Self::TlsFailed(_) => Some(telemetry::Refusal::TlsFailed),
             Self::ChannelBinding => Some(telemetry::Refusal::ChannelBinding),

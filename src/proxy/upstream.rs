@@ -6,8 +6,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::net::{TcpStream, UnixStream};
 
+use super::credentials::Credentials;
 use super::sockets;
-use super::tls::{Failure, Stream, Tls};
+use super::tls::{Failure, Stream};
 use crate::config::{HostPort, Upstream};
 
 /// Where the database is, and how it is reached.
@@ -16,7 +17,7 @@ pub(super) struct Database<'a> {
     /// Section `[upstream]`.
     pub(super) options: &'a Upstream,
     /// What TLS to it needs.
-    pub(super) tls: &'a Tls,
+    pub(super) credentials: &'a Credentials,
 }
 
 /// Why the database could not be reached.
@@ -56,7 +57,7 @@ impl Database<'_> {
 
     /// Whether a connection may stay unencrypted.
     pub(super) fn takes_plain(self) -> bool {
-        self.tls.connector().is_none_or(|connector| connector.is_optional())
+        self.credentials.connector().is_none_or(|connector| connector.is_optional())
     }
 
     /// Connects without TLS: only where that [is allowed](Self::takes_plain).
@@ -78,7 +79,7 @@ impl Database<'_> {
             return UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| self.refused(error));
         }
         let socket = self.socket().await?;
-        let Some(connector) = self.tls.connector() else { return Ok(Stream::Tcp(socket)) };
+        let Some(connector) = self.credentials.connector() else { return Ok(Stream::Tcp(socket)) };
         match connector.encrypt(socket).await {
             Ok(stream) => Ok(stream),
             Err(failure) if connector.is_optional() => {

@@ -45,13 +45,17 @@ pub enum Refusal {
     TlsRequired,
     /// The TLS handshake failed, its certificate not accepted for example.
     TlsFailed,
+    /// The client did not prove that it knows its password.
+    AuthenticationFailed,
+    /// The client has logged in, and could not be logged in to the database.
+    UpstreamLoginFailed,
     /// The client insists on a login that is bound to its TLS connection.
     ChannelBinding,
 }
 
 impl Refusal {
     /// Every cause.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::MaxConnections,
         Self::MaxConnectionsPerUser,
         Self::MaxConnectionsPerAddress,
@@ -61,6 +65,8 @@ impl Refusal {
         Self::ShuttingDown,
         Self::TlsRequired,
         Self::TlsFailed,
+        Self::AuthenticationFailed,
+        Self::UpstreamLoginFailed,
         Self::ChannelBinding,
     ];
 
@@ -76,6 +82,8 @@ impl Refusal {
             Self::ShuttingDown => "shutting_down",
             Self::TlsRequired => "tls_required",
             Self::TlsFailed => "tls_failed",
+            Self::AuthenticationFailed => "authentication_failed",
+            Self::UpstreamLoginFailed => "upstream_login_failed",
             Self::ChannelBinding => "channel_binding",
         }
     }

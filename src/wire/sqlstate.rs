@@ -17,6 +17,8 @@ impl SqlState {
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
     /// Who the client is, or how it comes, does not suffice.
     pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
+    /// The password is wrong.
+    pub const INVALID_PASSWORD: Self = Self(*b"28P01");
     /// The outcome of a commit is unknown because the connection was lost.
     pub const RESOLUTION_UNKNOWN: Self = Self(*b"08007");
     /// A feature that is not there.

@@ -17,6 +17,7 @@ mod hidden;
 mod idle;
 mod limits;
 mod operations;
+mod own_logins;
 mod postgres_dialect;
 #[path = "../program/mod.rs"]
 mod program;

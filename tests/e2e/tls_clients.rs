@@ -297,7 +297,7 @@ async fn at_a_hangup_the_files_are_read_again() {
     open(address, old.trusting(None), &database.name).await;
     std::fs::copy(&after.key, &before.key).expect("to copy it");
     program.signal("HUP").await;
-    program.logged("certificates, keys and authorities were read again").await;
+    program.logged("certificates and passwords were read again").await;
     let mut renewed = open(address, new.trusting(None), &database.name).await;
     assert_eq!(renewed.query("SELECT 1").await, "(1) SELECT 1 I");
     assert!(encrypt(address, old.trusting(None)).await.is_err(), "the old certificate is shown no more");

@@ -188,7 +188,13 @@ pub(crate) async fn start_proxy(config: Config) -> (SocketAddr, Arc<Telemetry>) 
     let address = listener.local_addr().expect("its address");
     let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
     let never = std::future::pending();
-    let tls = Arc::new(reprise::proxy::Tls::load(&config).expect("no files"));
-    tokio::spawn(reprise::proxy::serve(listener, Arc::new(config), tls, Arc::clone(&telemetry), never));
+    let credentials = Arc::new(reprise::proxy::Credentials::load(&config).expect("no files"));
+    tokio::spawn(reprise::proxy::serve(
+        listener,
+        Arc::new(config),
+        credentials,
+        Arc::clone(&telemetry),
+        never,
+    ));
     (address, telemetry)
 }

@@ -11,13 +11,15 @@ use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{DEFAULT_VERSIONS, ServerConfig, SupportedProtocolVersion};
 
 use super::files::{self, Error};
-use super::{ALPN, Stream, provider};
+use super::{ALPN, Stream, binding, provider};
 use crate::config::{ClientCertificate, Tls, TlsMode, TlsVersion};
 
 /// Encrypts the connections of clients.
 pub(in crate::proxy) struct Acceptor {
     acceptor: TlsAcceptor,
     is_required: bool,
+    /// What the logins of clients can be bound to: a hash of the certificate.
+    binding: Option<Arc<[u8]>>,
 }
 
 /// How a client came to TLS.
@@ -31,11 +33,12 @@ pub(in crate::proxy) enum Negotiation {
 
 impl Acceptor {
     /// Reads what the options name; `None` where TLS is declined.
-    pub(super) fn load(options: &Tls) -> Result<Option<Self>, Error> {
+    pub(in crate::proxy) fn load(options: &Tls) -> Result<Option<Self>, Error> {
         let Some(identity) = options.identity.as_ref().filter(|_| options.mode != TlsMode::Disable) else {
             return Ok(None);
         };
         let (chain, key) = files::identity(identity)?;
+        let binding = chain.first().and_then(binding::end_point).map(Arc::from);
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions(options.min_version))
             .map_err(Error::Unusable)?
@@ -48,7 +51,12 @@ impl Acceptor {
         // shows its certificate again.
         config.ticketer = Ticketer::new().map_err(Error::Unusable)?;
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Some(Self { acceptor, is_required: options.mode == TlsMode::Require }))
+        Ok(Some(Self { acceptor, binding, is_required: options.mode == TlsMode::Require }))
+    }
+
+    /// What a login over a connection that it has encrypted can be bound to.
+    pub(in crate::proxy) fn binding(&self) -> Option<Arc<[u8]>> {
+        self.binding.clone()
     }
 
     /// Whether a client must use TLS.

@@ -40,7 +40,7 @@ pub(in crate::proxy) enum Failure {
 
 impl Connector {
     /// Reads what the options name; `None` where TLS is not used, as on a Unix-domain socket.
-    pub(super) fn load(options: &UpstreamTls, host: &HostPort) -> Result<Option<Self>, Error> {
+    pub(in crate::proxy) fn load(options: &UpstreamTls, host: &HostPort) -> Result<Option<Self>, Error> {
         if options.mode == UpstreamTlsMode::Disable || host.unix_socket().is_some() {
             return Ok(None);
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reprise::config::{Config, DialectChoice, HostPort};
-use reprise::proxy::Tls;
+use reprise::proxy::Credentials;
 use reprise::replay::Dialect;
 use reprise::telemetry::Telemetry;
 use tokio::net::TcpListener;
@@ -19,7 +19,7 @@ pub(crate) struct Proxy {
     /// Where clients connect.
     pub(crate) address: SocketAddr,
     telemetry: Arc<Telemetry>,
-    tls: Arc<Tls>,
+    credentials: Arc<Credentials>,
     database: String,
 }
 
@@ -41,16 +41,16 @@ impl Proxy {
         let listener = TcpListener::bind(listen).await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
-        let tls = Arc::new(Tls::load(&config).expect("what it names can be read"));
+        let credentials = Arc::new(Credentials::load(&config).expect("what it names can be read"));
         let never = std::future::pending();
         tokio::spawn(reprise::proxy::serve(
             listener,
             Arc::new(config),
-            Arc::clone(&tls),
+            Arc::clone(&credentials),
             Arc::clone(&telemetry),
             never,
         ));
-        Self { address, telemetry, tls, database: String::new() }
+        Self { address, telemetry, credentials, database: String::new() }
     }
 
     /// Before a database, in a dialect.
@@ -69,8 +69,8 @@ impl Proxy {
     }
 
     /// Reads certificates, keys and authorities again.
-    pub(crate) fn reload(&self) -> Result<(), reprise::proxy::tls::Error> {
-        self.tls.reload()
+    pub(crate) fn reload(&self) -> Result<(), reprise::proxy::credentials::Error> {
+        self.credentials.reload()
     }
 
     /// A client of its database that speaks bytes.

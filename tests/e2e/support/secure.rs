@@ -67,12 +67,17 @@ pub(crate) fn acceptor(identity: &Identity) -> TlsAcceptor {
 const RULES: &str = "hostnossl all plain 127.0.0.1/32 trust
 hostssl all certified 127.0.0.1/32 cert
 hostssl all scrambled 127.0.0.1/32 scram-sha-256
+hostssl all cleartext 127.0.0.1/32 password
+hostssl all hashed 127.0.0.1/32 md5
 host all postgres 127.0.0.1/32 trust
 ";
 
 const ROLES: &str = "CREATE ROLE plain LOGIN;
 CREATE ROLE certified LOGIN;
-CREATE ROLE scrambled LOGIN PASSWORD 'secret'";
+CREATE ROLE scrambled LOGIN PASSWORD 'secret';
+CREATE ROLE cleartext LOGIN PASSWORD 'secret';
+SET password_encryption = 'md5';
+CREATE ROLE hashed LOGIN PASSWORD 'secret'";
 
 /// A PostgreSQL that offers TLS with this certificate, and takes clients with certificates of this authority.
 pub(crate) async fn postgres(identity: &Identity, clients: &Authority) -> Postgres {

@@ -90,6 +90,18 @@ impl Wire {
         }
     }
 
+    /// The bytes of the next message; `None` at the end of the connection.
+    pub(crate) async fn receive_frame(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(end) = frame_end(&self.received, 0) {
+                return Some(self.received.drain(..end).collect());
+            }
+            if within("an answer", self.stream.read_buf(&mut self.received)).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
     /// One byte that is no message.
     pub(crate) async fn receive_byte(&mut self) -> Option<u8> {
         within("a byte", self.stream.read_u8()).await.ok()
