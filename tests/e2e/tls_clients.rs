@@ -133,6 +133,22 @@ async fn what_comes_plain_behind_the_grant_is_no_startup() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_does_not_end_is_cut_off() {
+    let limit = |config: &mut Config, _: &Authority| {
+        config.proxy.startup_timeout = std::time::Duration::from_millis(300);
+    };
+    let (_database, proxy, _authority) = scene_with(TlsMode::Allow, limit).await;
+    for (begun, answer) in [(&SSL_REQUEST[..], &b"S"[..]), (&[0x16], &[]), (&[0x16, 3, 1, 2, 0], &[])] {
+        let mut stream = TcpStream::connect(proxy.address).await.expect("a connection");
+        stream.write_all(begun).await.expect("to begin");
+        let mut received = Vec::new();
+        let _ = within("the end", stream.read_to_end(&mut received)).await;
+        assert_eq!(received, answer, "nothing can be told");
+    }
+    proxy.until_metric("reprise_sessions_refused_total{cause=\"startup_timeout\"}", 3.0).await;
+}
+
+#[tokio::test]
 async fn where_tls_is_required_only_cancels_come_without() {
     let (database, proxy, authority) = scene(TlsMode::Require).await;
     let parameters = [("user", "postgres"), ("database", database.name.as_str())];
