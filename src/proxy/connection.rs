@@ -190,6 +190,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_stream_itself_holds_back_is_flushed() {
+        let (mut peer, stream) = duplex(1024);
+        // As TLS does, it takes what it cannot pass on yet.
+        let mut connection = Connection::new(tokio::io::BufWriter::new(stream));
+        connection.outbox().extend_from_slice(b"hello");
+        connection.drain().await.unwrap();
+        let mut got = [0; 5];
+        let read = tokio::time::timeout(std::time::Duration::from_secs(5), peer.read_exact(&mut got)).await;
+        assert!(read.is_ok_and(|read| read.is_ok()) && &got == b"hello");
+    }
+
+    #[tokio::test]
     async fn an_idle_connection_holds_no_buffer() {
         let (mut peer, stream) = duplex(1024);
         let mut connection = Connection::new(stream);

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::support::certificates::Authority;
 use crate::support::database::{APPLICATION, Database};
 use crate::support::fake::{self, error};
+use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 use crate::support::secure::{acceptor, postgres, psql};
 use crate::support::wire::Wire;
@@ -29,8 +30,12 @@ async fn proxy(upstream: SocketAddr, tls: UpstreamTls) -> Proxy {
 
 /// How a user is served: whether the database sees TLS, or the SQLSTATE of the refusal.
 async fn outcome(proxy: &Proxy, user: &str) -> String {
+    outcome_at(proxy.address, user).await
+}
+
+async fn outcome_at(address: SocketAddr, user: &str) -> String {
     let parameters = [("user", user), ("database", "postgres"), ("application_name", APPLICATION)];
-    let (mut wire, greeting) = Wire::start(proxy.address, &parameters).await;
+    let (mut wire, greeting) = Wire::start(address, &parameters).await;
     match greeting.status() {
         Some(_) => wire.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await.to_string(),
         None => greeting.to_string(),
@@ -78,6 +83,20 @@ async fn each_mode_verifies_what_it_says() {
     let misnamed = proxy(here.addr(), named("db.example.com")).await;
     assert_eq!(outcome(&misnamed, "postgres").await, UNREACHABLE);
     assert_eq!(misnamed.metric("reprise_upstream_connect_errors_total"), 1.0);
+}
+
+#[tokio::test]
+async fn the_machines_authorities_are_trusted_unless_others_are_named() {
+    let (server, authority) = secure("127.0.0.1").await;
+    let stranger = Authority::create();
+    for (trusted, expected) in [(&authority, ENCRYPTED), (&stranger, UNREACHABLE)] {
+        let upstream = server.addr().to_string();
+        let file = trusted.file().display().to_string();
+        // What OpenSSL and its kin take for the authorities of the machine.
+        let variables = [("REPRISE_UPSTREAM_TLS", "verify-full"), ("SSL_CERT_FILE", &file)];
+        let program = Program::start(&["--upstream", &upstream], &variables).await;
+        assert_eq!(outcome_at(program.listens().await, "postgres").await, expected);
+    }
 }
 
 #[tokio::test]
