@@ -46,7 +46,9 @@
 //! | `journal.rs`, `digest.rs` | what is kept of requests, and what of answers |
 //! | `outstanding.rs` | the requests that the server has not answered yet |
 //! | `held.rs`, `deferred.rs` | answers that the client cannot act on yet; a BEGIN that waits for the first statement |
-//! | `retry.rs`, `cockroach.rs`, `backoff.rs` | a conflict and what follows, and what the cockroach dialect adds |
+//! | `lock_table.rs` | LOCK TABLE, answered where the database has none |
+//! | `retry.rs`, `cockroach.rs` | a conflict and what follows, and what the cockroach dialect adds |
+//! | `backoff.rs`, `turn.rs` | the pause before a replay, and its turn among those of all sessions |
 //! | `surfacing.rs`, `explain.rs`, `reason.rs` | a conflict that cannot be hidden, and its words |
 //! | `statement.rs`, `lexer.rs`, `prepared.rs`, `unit.rs` | what a text does to the transaction, and what is known of that |
 //! | `policy.rs`, `event.rs` | what the operator allows; what the engine reports |

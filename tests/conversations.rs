@@ -11,9 +11,9 @@
 //! ```
 //!
 //! Besides: `wait` lets the time pass to the engine's deadline, `cancel` is a CancelRequest (`cancel forwarded` where it must
-//! go to the server too), `hang up` closes the client's and `crash` the server's connection, `closed` says that the engine
+//! go to the server too), `admit` gives a replay its turn, `hang up` closes the client's and `crash` the server's connection, `closed` says that the engine
 //! ends the session, and `= ...` is an event that it reports. `@dialect` and `@policy` set up a case; BEGIN is
-//! sent immediately unless the policy says otherwise. In a case with `@reads apart` the client awaits each answer.
+//! sent immediately unless the policy says otherwise. With `@turns wait` every replay waits for its turn. In a case with `@reads apart` the client awaits each answer.
 //!
 //! Every case is played three times: frame by frame, byte by byte, and with neighbouring messages in one read.
 //! `BLESS=1 cargo test --test conversations` writes what the engine does into the files: read the diff before you commit it.
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use golden::{Backend, Frontend};
-use reprise::replay::{Begin, Dialect, Engine, Event, Mode, Output, Policy};
+use reprise::replay::{Begin, Dialect, Engine, Event, LockTable, Mode, Output, Policy};
 
 /// Known hazards of replaying transactions: each has its cases in `hazards.txt`.
 const HAZARDS: u32 = 30;
@@ -37,6 +37,8 @@ struct Record {
     events: Vec<Event>,
     closed: bool,
     held_bytes: usize,
+    /// Whether replays wait for their turn.
+    turns_wait: bool,
 }
 
 impl Output for Record {
@@ -52,6 +54,9 @@ impl Output for Record {
     fn hold(&mut self, journal_bytes: usize) -> bool {
         self.held_bytes = journal_bytes;
         true
+    }
+    fn admit(&mut self, _: Duration) -> bool {
+        !self.turns_wait
     }
     fn close(&mut self) {
         self.closed = true;
@@ -80,7 +85,8 @@ impl World {
     fn new(case: &Case, cut: Cut) -> Self {
         let engine = Engine::new(Arc::new(case.policy.clone()), case.dialect, 1);
         let (from_client, from_server) = (Vec::new(), Vec::new());
-        Self { engine, now: Duration::ZERO, record: Record::default(), from_client, from_server, cut }
+        let record = Record { turns_wait: case.turns_wait, ..Record::default() };
+        Self { engine, now: Duration::ZERO, record, from_client, from_server, cut }
     }
 
     fn client_sends(&mut self, bytes: &[u8]) {
@@ -119,6 +125,9 @@ impl World {
             self.now = self.engine.deadline().expect("a deadline to wait for");
             self.engine.timeout(self.now, &mut self.record);
             self.take_requests();
+        } else if line == "admit" {
+            self.engine.admitted(self.now, &mut self.record);
+            self.take_requests();
         } else if line == "cancel" || line == "cancel forwarded" {
             let forwarded = self.engine.cancel(self.now, &mut self.record);
             assert_eq!(forwarded, line == "cancel forwarded", "whether the cancel goes to the server");
@@ -156,6 +165,8 @@ struct Case {
     policy: Policy,
     /// Whether messages that stand together may come in one read.
     together: bool,
+    /// Whether replays wait for their turn.
+    turns_wait: bool,
     lines: Vec<String>,
 }
 
@@ -166,6 +177,7 @@ impl Case {
             ["@dialect", "cockroach"] => self.dialect = Dialect::Cockroach,
             ["@dialect", "postgres"] => self.dialect = Dialect::Postgres,
             ["@reads", "apart"] => self.together = false,
+            ["@turns", "wait"] => self.turns_wait = true,
             ["@policy", ref settings @ ..] => settings.iter().for_each(|setting| self.set_policy(setting)),
             _ => panic!("{}: {head}", self.name),
         }
@@ -181,6 +193,10 @@ impl Case {
             ("timeout_ms", n) => self.policy.timeout = Duration::from_millis(n.parse().expect("a number")),
             ("begin", value) => {
                 self.policy.begin = Begin::ALL.into_iter().find(|b| b.name() == value).expect("a choice")
+            }
+            ("lock_table", value) => {
+                let found = LockTable::ALL.into_iter().find(|l| l.name() == value);
+                self.policy.lock_table = found.expect("a choice");
             }
             ("hold_bytes", n) => self.policy.hold_bytes = n.parse().expect("a number"),
             ("journal_bytes", n) => self.policy.journal_bytes = n.parse().expect("a number"),
@@ -260,6 +276,7 @@ fn parse(text: &str) -> (Vec<String>, Vec<Case>) {
                 dialect: Dialect::Postgres,
                 policy: Policy { begin: Begin::Immediate, ..Policy::default() },
                 together: true,
+                turns_wait: false,
                 lines: Vec::new(),
             }),
             (None, None) => head.push(line.to_owned()),

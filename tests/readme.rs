@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use program::reprise;
-use reprise::config::KEYS;
+use reprise::config::{KEYS, RULE_KEYS};
 use reprise::demo::server::Postgres;
 use reprise::replay::Reason;
 use reprise::telemetry::{METRICS, Telemetry};
@@ -58,6 +58,24 @@ fn every_option_is_documented_as_it_is() {
         .map(|key| vec![code(&key.path()), default(key.default), code(&key.variable()), key.help.to_owned()])
         .collect();
     assert_table(&["Key", "Default", "Variable", "Meaning"], &rows);
+}
+
+#[test]
+fn every_key_of_a_rule_is_documented_as_it_is() {
+    let default = |text: &str| if text.is_empty() { "none".to_owned() } else { code(text) };
+    let rows: Vec<_> =
+        RULE_KEYS.iter().map(|key| vec![code(key.name), default(key.default), key.help.to_owned()]).collect();
+    assert_table(&["Key of a rule", "Default", "Meaning"], &rows);
+}
+
+#[test]
+fn the_rule_of_the_readme_is_valid() {
+    let rule = README.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a rule");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), rule).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let printed = stdout(&mut reprise(&["check", "--config", path]));
+    assert!(printed.contains("[[rules]]\nuser = \"batch-*\""), "{printed}");
 }
 
 #[test]

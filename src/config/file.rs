@@ -22,6 +22,9 @@ pub(super) fn apply(path: &str, text: &str, settings: &mut Settings, problems: &
     }
 }
 
+/// The name of the tables of rules.
+const RULES: &str = "rules";
+
 struct File<'a> {
     path: &'a str,
     text: &'a str,
@@ -37,8 +40,26 @@ impl File<'_> {
                     self.option(name, option.get_ref(), option.span(), value);
                 }
             }
+            DeValue::Array(rules) if name == RULES => {
+                for rule in rules {
+                    self.rule(rule);
+                }
+            }
+            _ if name == RULES => {
+                self.report(span, name.to_owned(), "expected tables, each headed [[rules]]".to_owned());
+            }
             DeValue::Table(_) => self.report(span, name.to_owned(), unknown_section(name)),
             _ => self.report(span, name.to_owned(), unknown_key("", name)),
+        }
+    }
+
+    fn rule(&mut self, rule: &Spanned<DeValue<'_>>) {
+        let DeValue::Table(options) = rule.get_ref() else {
+            return self.report(rule.span(), RULES.to_owned(), "expected a table".to_owned());
+        };
+        self.settings.begin_rule(self.origin(rule.span()));
+        for (option, value) in options {
+            self.option(RULES, option.get_ref(), option.span(), value);
         }
     }
 
@@ -80,14 +101,15 @@ fn written(form: Form, value: &DeValue<'_>) -> Result<String, String> {
 fn unknown_section(name: &str) -> String {
     let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
     sections.dedup();
-    match nearest(name, sections.iter().copied()) {
+    match nearest(name, sections.iter().copied().chain([RULES])) {
+        Some(RULES) => "unknown section; did you mean [[rules]]?".to_owned(),
         Some(section) => format!("unknown section; did you mean [{section}]?"),
-        None => format!("unknown section; there are [{}]", sections.join("], [")),
+        None => format!("unknown section; there are [{}], [[rules]]", sections.join("], [")),
     }
 }
 
 fn unknown_key(section: &str, name: &str) -> String {
-    let names = KEYS.iter().filter(|key| key.section == section).map(|key| key.name);
+    let names = keys::all().filter(|key| key.section == section).map(|key| key.name);
     let elsewhere = KEYS.iter().filter(|key| key.name == name).map(Key::path);
     match nearest(name, names.clone()).map(str::to_owned).or_else(|| elsewhere.into_iter().next()) {
         Some(meant) => format!("unknown key; did you mean {meant}?"),
@@ -118,9 +140,9 @@ mod tests {
                 "f.toml:4: retry.max_atempts: unknown key; did you mean max_attempts?",
                 "f.toml:5: retry.listen: unknown key; did you mean proxy.listen?",
                 "f.toml:6: retry.colour: unknown key; [retry] has mode, max_attempts, initial_backoff, max_backoff, \
-                 timeout, journal_bytes, journal_bytes_total, hold_bytes, hold_time, begin, deadlocks",
+                 max_concurrent_replays, timeout, journal_bytes, journal_bytes_total, hold_bytes, hold_time, begin, deadlocks",
                 "f.toml:7: retri: unknown section; did you mean [retry]?",
-                "f.toml:8: colour: unknown section; there are [proxy], [tls], [auth], [upstream], [retry], [http], [log]",
+                "f.toml:8: colour: unknown section; there are [proxy], [tls], [auth], [upstream], [retry], [compat], [http], [log], [[rules]]",
             ]
         );
     }

@@ -188,6 +188,12 @@ pub static KEYS: &[Key] = &[
         "Longest first pause; it doubles with each further one. CockroachDB's first replay has none.",
     ),
     text("retry", "max_backoff", "1s", "Longest pause between two attempts."),
+    integer(
+        "retry",
+        "max_concurrent_replays",
+        "32",
+        "Replays of all sessions at a time; the others wait their turn, the oldest transaction first.",
+    ),
     text("retry", "timeout", "15s", "Time since a transaction's start in which a new attempt may begin."),
     text(
         "retry",
@@ -211,6 +217,12 @@ pub static KEYS: &[Key] = &[
     ),
     boolean("retry", "deadlocks", "true", "Whether 40P01 is a conflict in the postgres dialect."),
     text(
+        "compat",
+        "lock_table",
+        "forward",
+        "What becomes of LOCK TABLE on CockroachDB: \"forward\", or \"ignore\" under SERIALIZABLE, where none is needed.",
+    ),
+    text(
         "http",
         "listen",
         "127.0.0.1:9432",
@@ -220,9 +232,22 @@ pub static KEYS: &[Key] = &[
     text("log", "level", "info", "What is logged: a level, or directives such as \"info,reprise=debug\"."),
 ];
 
+/// The options of a rule, a `[[rules]]` table of the file; there is no variable and no flag for them.
+pub static RULE_KEYS: &[Key] = &[
+    text("rules", "user", "*", "Users that the rule is for; * stands for any characters, ? for one."),
+    text("rules", "database", "*", "Databases that it is for."),
+    text("rules", "application_name", "*", "Applications that it is for, by application_name."),
+    text("rules", "mode", "", "What to do about their conflicts, as in retry.mode; must be given."),
+];
+
 /// Finds an option.
 pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.section == section && key.name == name)
+    all().find(|key| key.section == section && key.name == name)
+}
+
+/// Every option, those of rules included.
+pub(super) fn all() -> impl Iterator<Item = &'static Key> + Clone {
+    KEYS.iter().chain(RULE_KEYS)
 }
 
 const fn text(section: &'static str, name: &'static str, default: &'static str, help: &'static str) -> Key {

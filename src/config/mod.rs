@@ -8,6 +8,7 @@ mod file;
 mod keys;
 mod problem;
 mod read;
+mod rules;
 mod settings;
 mod tls;
 mod value;
@@ -18,15 +19,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use keys::{Form, KEYS, Key};
+pub use keys::{Form, KEYS, Key, RULE_KEYS};
 pub use problem::{Origin, Problem};
+pub use rules::{Client, Rule};
 pub use settings::{Flag, Setting, Settings};
 pub use tls::{
     Authorities, ClientCertificate, Identity, Tls, TlsMode, TlsVersion, UpstreamTls, UpstreamTlsMode,
 };
-pub use value::{HostPort, unix_socket};
+pub use value::{HostPort, Pattern, unix_socket};
 
-use crate::replay::{Dialect, Policy};
+use crate::replay::{Dialect, Mode, Policy};
 use crate::telemetry::LogFormat;
 
 /// What the program runs with.
@@ -46,6 +48,8 @@ pub struct Config {
     pub http: Http,
     /// The log.
     pub log: Log,
+    /// What is different for some clients.
+    pub rules: Vec<Rule>,
 }
 
 /// Section `[proxy]`.
@@ -109,6 +113,8 @@ pub enum DialectChoice {
 pub struct Retry {
     /// What each transaction may do.
     pub policy: Policy,
+    /// Replays of all sessions at a time.
+    pub max_concurrent_replays: usize,
     /// Bytes of requests kept for all transactions together.
     pub journal_bytes_total: u64,
 }
@@ -133,6 +139,12 @@ impl Config {
     /// What the engine may do.
     pub fn policy(&self) -> Policy {
         self.retry.policy.clone()
+    }
+
+    /// What is done about the conflicts of a client that does not say so itself: by the first rule for it, or by `retry.mode`.
+    pub fn mode_for(&self, client: &Client) -> Mode {
+        let rule = self.rules.iter().find(|rule| rule.fits(client));
+        rule.map_or(self.retry.policy.mode, |rule| rule.mode)
     }
 }
 

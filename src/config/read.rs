@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::{Origin, Problem};
-use super::settings::Settings;
-use super::value::{self, boolean, choice, duration, number, optional, size, socket_address};
-use super::{Auth, Config, DialectChoice, Http, Log, Proxy, Retry, Upstream, keys, tls};
-use crate::replay::{Begin, Dialect, Mode, Policy};
+use super::rules::Rule;
+use super::settings::{Setting, Settings};
+use super::value::{self, Pattern, boolean, choice, duration, number, optional, size, socket_address};
+use super::{Auth, Config, DialectChoice, Http, Log, Proxy, RULE_KEYS, Retry, Upstream, keys, tls};
+use crate::replay::{Begin, Dialect, LockTable, Mode, Policy};
 use crate::telemetry::{self, LogFormat};
 
 const ZERO: Duration = Duration::ZERO;
@@ -29,6 +30,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config, Vec<Problem>> {
         retry: retry(&mut reader),
         http: Http { listen: reader.read("http", "listen", optional(socket_address)) },
         log: log(&mut reader),
+        rules: settings.rules().filter_map(|rule| reader.rule(rule)).collect(),
     };
     reader.check_together(&config);
     if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }
@@ -88,6 +90,7 @@ fn retry(reader: &mut Reader<'_>) -> Retry {
     let modes = Mode::ALL.map(|mode| (mode.name(), mode));
     let journal_bytes = reader.read("retry", "journal_bytes", size(KIB..=GIB));
     let hold_bytes = reader.read("retry", "hold_bytes", size(0..=GIB));
+    let lock_tables = LockTable::ALL.map(|choice| (choice.name(), choice));
     let begins = Begin::ALL.map(|begin| (begin.name(), begin));
     Retry {
         policy: Policy {
@@ -101,7 +104,10 @@ fn retry(reader: &mut Reader<'_>) -> Retry {
             hold_time: reader.read("retry", "hold_time", duration(ZERO..=MINUTE)),
             begin: reader.read("retry", "begin", choice(begins)),
             deadlocks: reader.read("retry", "deadlocks", boolean),
+            lock_table: reader.read("compat", "lock_table", choice(lock_tables)),
         },
+        max_concurrent_replays: reader.read("retry", "max_concurrent_replays", number(1..=1_000_000))
+            as usize,
         journal_bytes_total: reader.read("retry", "journal_bytes_total", size(KIB..=1024 * GIB)),
     }
 }
@@ -134,6 +140,35 @@ impl Reader<'_> {
         })
     }
 
+    /// Reads one rule. `None` after a problem.
+    fn rule(&mut self, settings: &[Setting]) -> Option<Rule> {
+        let of = |name: &str| {
+            let mut named = RULE_KEYS.iter().zip(settings);
+            named
+                .find_map(|(key, setting)| (key.name == name).then_some(setting))
+                .expect("its row is in the table")
+        };
+        let patterns = ["user", "database", "application_name"].map(|name| of(name).text.parse::<Pattern>());
+        let everybody = patterns.iter().all(|pattern| *pattern == "*".parse());
+        let [user, database, application_name] = patterns;
+        let mode = of("mode");
+        let message = match choice(Mode::ALL.map(|mode| (mode.name(), mode)))(&mode.text) {
+            Err(_) if mode.text.is_empty() => "a rule must say its mode".to_owned(),
+            Err(message) => message,
+            Ok(_) if everybody => {
+                "the rule is for everybody: name a user, a database or an application_name, \
+                                   or set retry.mode"
+                    .to_owned()
+            }
+            Ok(mode) => {
+                let (user, database, application_name) = (user.ok()?, database.ok()?, application_name.ok()?);
+                return Some(Rule { user, database, application_name, mode });
+            }
+        };
+        self.report(mode.origin.clone(), "rules", "mode", message);
+        None
+    }
+
     fn check_together(&mut self, config: &Config) {
         let policy = &config.retry.policy;
         if policy.max_backoff < policy.initial_backoff {
@@ -147,6 +182,14 @@ impl Reader<'_> {
         if policy.journal_bytes as u64 > config.retry.journal_bytes_total {
             let names = [("retry", "journal_bytes"), ("retry", "journal_bytes_total")];
             self.clash(names, "journal_bytes must not be larger than journal_bytes_total");
+        }
+        let postgres = config.upstream.dialect == DialectChoice::Fixed(Dialect::Postgres);
+        if policy.lock_table == LockTable::Ignore && postgres {
+            let names = [("compat", "lock_table"), ("upstream", "dialect")];
+            self.clash(
+                names,
+                "PostgreSQL has table locks, and an ignored LOCK TABLE would lose updates there",
+            );
         }
         let listen = config.proxy.listen;
         if config.http.listen == Some(listen) && listen.port() != 0 {

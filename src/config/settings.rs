@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
-use super::keys::{Form, KEYS, Key, VARIABLE_PREFIX, find};
+use super::keys::{Form, KEYS, Key, RULE_KEYS, VARIABLE_PREFIX, find};
 use super::problem::{Origin, Problem, nearest};
 
 /// One value as it was given.
@@ -19,7 +19,10 @@ pub struct Setting {
 /// A value for every option. Written out, it is a configuration file that tells where each value that is not the
 /// default comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings(Vec<Setting>);
+pub struct Settings {
+    options: Vec<Setting>,
+    rules: Vec<Vec<Setting>>,
+}
 
 /// A flag of the command line, and the option that it sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +39,12 @@ pub struct Flag {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self(
-            KEYS.iter()
-                .map(|key| Setting { text: key.default.to_owned(), origin: Origin::Default })
-                .collect(),
-        )
+        Self { options: defaults(KEYS), rules: Vec::new() }
     }
+}
+
+fn defaults(keys: &[Key]) -> Vec<Setting> {
+    keys.iter().map(|key| Setting { text: key.default.to_owned(), origin: Origin::Default }).collect()
 }
 
 impl Settings {
@@ -57,11 +60,25 @@ impl Settings {
 
     /// Every option with its value.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Key, &Setting)> {
-        KEYS.iter().zip(&self.0)
+        KEYS.iter().zip(&self.options)
+    }
+
+    /// The rules in their order, each with a value for all of [`RULE_KEYS`].
+    pub fn rules(&self) -> impl Iterator<Item = &[Setting]> {
+        self.rules.iter().map(Vec::as_slice)
+    }
+
+    /// Adds a rule that begins in `origin`; what is set after this is set in it.
+    pub(super) fn begin_rule(&mut self, origin: Origin) {
+        let mut rule = defaults(RULE_KEYS);
+        rule.iter_mut().for_each(|setting| setting.origin = origin.clone());
+        self.rules.push(rule);
     }
 
     pub(super) fn set(&mut self, key: &'static Key, text: String, origin: Origin) {
-        for (candidate, setting) in KEYS.iter().zip(&mut self.0) {
+        let rule = self.rules.last_mut().into_iter().flatten();
+        let settings = KEYS.iter().zip(&mut self.options).chain(RULE_KEYS.iter().zip(rule));
+        for (candidate, setting) in settings {
             if std::ptr::eq(candidate, key) {
                 *setting = Setting { text, origin };
                 return;
@@ -134,6 +151,12 @@ impl fmt::Display for Settings {
             match setting.text == key.default {
                 true => writeln!(f)?,
                 false => writeln!(f, " # {}", setting.origin)?,
+            }
+        }
+        for rule in self.rules() {
+            writeln!(f, "\n[[rules]]")?;
+            for (key, setting) in RULE_KEYS.iter().zip(rule).filter(|(key, rule)| rule.text != key.default) {
+                writeln!(f, "{} = {} # {}", key.name, key.form.literal(&setting.text), setting.origin)?;
             }
         }
         Ok(())

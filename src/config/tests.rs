@@ -42,6 +42,7 @@ fn other_value(key: &Key) -> &'static str {
         ("retry.max_attempts", "7"),
         ("retry.initial_backoff", "7ms"),
         ("retry.max_backoff", "7s"),
+        ("retry.max_concurrent_replays", "7"),
         ("retry.timeout", "7m"),
         ("retry.journal_bytes", "7KiB"),
         ("retry.journal_bytes_total", "7MiB"),
@@ -49,6 +50,7 @@ fn other_value(key: &Key) -> &'static str {
         ("retry.hold_time", "7ms"),
         ("retry.begin", "immediate"),
         ("retry.deadlocks", "false"),
+        ("compat.lock_table", "ignore"),
         ("http.listen", ""),
         ("log.format", "json"),
         ("log.level", "warn,reprise=debug"),
@@ -85,6 +87,14 @@ fn the_committed_file_is_the_table_of_options() {
             write!(expected, "\n[{section}]\n").unwrap();
         }
         write!(expected, "# {}\n{} = {}\n", key.help, key.name, key.form.literal(key.default)).unwrap();
+    }
+    expected.push_str(
+        "\n# Rules: what is different for some clients. The first one that fits decides; without one retry.mode does.\n\
+         # [[rules]]\n",
+    );
+    for key in RULE_KEYS {
+        let value = if key.name == "mode" { "off" } else { key.default };
+        write!(expected, "# # {}\n# {} = {}\n", key.help, key.name, key.form.literal(value)).unwrap();
     }
     let (introduction, options) = COMMITTED.split_at(COMMITTED.find("\n[").expect("a section"));
     assert!(introduction.lines().all(|line| line.starts_with('#')), "{introduction}");
@@ -178,6 +188,44 @@ fn all_problems_are_told_in_the_order_of_the_file() {
 }
 
 #[test]
+fn the_first_rule_that_fits_decides() {
+    let text = "[retry]\nmode = \"observe\"\n[[rules]]\nuser = \"batch-*\"\ndatabase = \"bank\"\nmode = \"off\"\n\
+                [[rules]]\napplication_name = \"report?\"\nmode = \"transparent\"\n";
+    let (config, settings) = from_file(text).expect("valid");
+    let mode = |user: &str, database: &str, application_name: &str| {
+        let [user, database, application_name] =
+            [user, database, application_name].map(|n| n.as_bytes().into());
+        config.mode_for(&Client { user, database, application_name })
+    };
+    assert_eq!(mode("batch-7", "bank", "report1"), Mode::Off);
+    assert_eq!(mode("batch-7", "shop", "report1"), Mode::Transparent);
+    assert_eq!(mode("ann", "bank", ""), Mode::Observe);
+    let (again, _) = from_file(&settings.to_string()).expect("it is written as it was read");
+    assert_eq!(again, config);
+}
+
+#[test]
+fn what_is_wrong_with_a_rule_is_told_with_its_line() {
+    let text = "[[rules]]\nuser = \"a\"\n[[rules]]\nuser = \"a\"\nmode = \"oserve\"\n[[rules]]\nmode = \"off\"\n\
+                [[rules]]\nusr = \"a\"\ndatabase = 1.5\nmode = \"off\"\n";
+    assert_eq!(
+        from_file(text).unwrap_err(),
+        [
+            "f:1: rules.mode: a rule must say its mode",
+            "f:5: rules.mode: \"oserve\" is unknown; did you mean \"observe\"? allowed: \"transparent\", \"observe\", \"off\"",
+            "f:7: rules.mode: the rule is for everybody: name a user, a database or an application_name, or set retry.mode",
+            "f:9: rules.usr: unknown key; did you mean user?",
+            "f:10: rules.database: expected a string, found float",
+            "f:11: rules.mode: the rule is for everybody: name a user, a database or an application_name, or set retry.mode",
+        ]
+    );
+    assert_eq!(
+        from_file("[rules]\nmode = \"off\"\n").unwrap_err(),
+        ["f:1: rules: expected tables, each headed [[rules]]"]
+    );
+}
+
+#[test]
 fn options_that_exclude_each_other_are_told_where_the_later_was_set() {
     let text = "[retry]\ninitial_backoff = \"2s\"\njournal_bytes = \"1MiB\"\njournal_bytes_total = \"1KiB\"\n\
                 [http]\nlisten = \"127.0.0.1:6432\"\n[upstream]\naddress = \"127.0.0.1:6432\"\n";
@@ -208,6 +256,9 @@ fn options_that_exclude_each_other_are_told_where_the_later_was_set() {
     );
     let told = from_file("[upstream]\ntls_ca = \"ca.crt\"\n").unwrap_err();
     assert!(told[0].starts_with("f:2: upstream.tls_ca: nothing would be verified"), "{told:?}");
+    let text = "[upstream]\ndialect = \"postgres\"\n[compat]\nlock_table = \"ignore\"\n";
+    let told = from_file(text).unwrap_err();
+    assert!(told[0].starts_with("f:4: compat.lock_table: PostgreSQL has table locks"), "{told:?}");
     let text = "[retry]\ninitial_backoff = \"20ms\"\ntimeout = \"10ms\"\n";
     let told = from_file(text).unwrap_err();
     assert!(told[0].starts_with("f:3: retry.timeout: initial_backoff must not be longer"), "{told:?}");

@@ -68,6 +68,42 @@ fn is_name(host: &str) -> bool {
     host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(is_label)
 }
 
+/// A name, or several: `*` stands for any characters, `?` for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(Box<[u8]>);
+
+impl FromStr for Pattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(text.as_bytes().into()))
+    }
+}
+
+impl Pattern {
+    /// Whether the pattern stands for this name, byte for byte.
+    pub fn fits(&self, name: &[u8]) -> bool {
+        let (mut at, mut pattern) = (0, 0);
+        // Where the last `*` stands, and how far it reaches: when the rest fails, it takes one byte more.
+        let mut star = None;
+        while at < name.len() {
+            match self.0.get(pattern) {
+                Some(b'*') => {
+                    star = Some((pattern, at));
+                    pattern += 1;
+                }
+                Some(byte) if *byte == b'?' || *byte == name[at] => (at, pattern) = (at + 1, pattern + 1),
+                _ => {
+                    let Some((of_star, reach)) = star else { return false };
+                    star = Some((of_star, reach + 1));
+                    (at, pattern) = (reach + 1, of_star + 1);
+                }
+            }
+        }
+        self.0[pattern..].iter().all(|byte| *byte == b'*')
+    }
+}
+
 /// An address to listen on.
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("\"{text}\" is not IP:PORT, such as 127.0.0.1:6432 or [::1]:6432"))
@@ -174,6 +210,27 @@ mod tests {
         let socket = |text: &str| text.parse::<HostPort>().expect("an address").unix_socket();
         assert_eq!(socket("/run/postgresql:5433"), Some(PathBuf::from("/run/postgresql/.s.PGSQL.5433")));
         assert_eq!(socket("[::1]:5433"), None);
+    }
+
+    #[test]
+    fn a_pattern_stands_for_names() {
+        let fits = |pattern: &str, name: &str| pattern.parse::<Pattern>().unwrap().fits(name.as_bytes());
+        for (pattern, name) in [
+            ("*", ""),
+            ("", ""),
+            ("app", "app"),
+            ("app-?", "app-1"),
+            ("*b*c", "abbcbc"),
+            ("a**", "a"),
+            ("?", "?"),
+        ] {
+            assert!(fits(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in
+            [("", "a"), ("app", "App"), ("app-?", "app-"), ("*b*c", "abbcb"), ("a?*", "a"), ("app", "app2")]
+        {
+            assert!(!fits(pattern, name), "{pattern} {name}");
+        }
     }
 
     #[test]

@@ -14,14 +14,17 @@ use pgwire::messages::startup::NegotiateProtocolVersion;
 use super::auth::Login;
 use super::connection::Connection;
 use super::credentials::Credentials;
+use super::isolation;
+use super::parameters::Parameters;
 use super::refusal::Refusal;
 use super::tls::{Acceptor, Negotiation, Stream};
 use super::upstream::Database;
-use crate::replay::Dialect;
+use crate::config::DialectChoice;
+use crate::replay::{Dialect, LockTable};
 use crate::telemetry::Telemetry;
 use crate::wire::backend::{self, ErrorFields, tag};
 use crate::wire::sasl::Request;
-use crate::wire::startup::{Initial, Startup, startup_message};
+use crate::wire::startup::{Initial, Startup};
 use crate::wire::{HEADER_BYTES, Header, SqlState, frontend, sasl};
 
 /// The longest message that either side may send before the session begins.
@@ -33,10 +36,8 @@ const PROTOCOL_3_0: i32 = 196_608;
 pub(super) enum First {
     /// A session is to begin.
     Startup {
-        /// The startup packet to send to the database.
-        packet: Vec<u8>,
-        /// Who the client says that it is.
-        user: Box<[u8]>,
+        /// What its startup packet asks for.
+        asked: Parameters,
         /// What a login can be bound to, if the connection has TLS.
         binding: Option<Arc<[u8]>>,
     },
@@ -48,8 +49,10 @@ pub(super) enum First {
 pub(super) struct Opened {
     /// The connection to the database.
     pub(super) server: Connection<Stream>,
-    /// What the database is, by what it reports.
+    /// How it wants a transaction retried: by the configuration, or by what it reports.
     pub(super) dialect: Dialect,
+    /// What is done with LOCK TABLE in this session.
+    pub(super) lock_table: LockTable,
     /// Process id and secret key, if it gave any.
     pub(super) key: Option<Box<[u8]>>,
 }
@@ -61,6 +64,7 @@ pub(super) async fn enter(
     startup: &[u8],
     login: Option<Login>,
     database: Database<'_>,
+    lock_table: LockTable,
     telemetry: &Telemetry,
 ) -> Result<Option<Opened>, Refusal> {
     let unreachable = |error| {
@@ -76,7 +80,22 @@ pub(super) async fn enter(
     if server.stream().is_tls() && database.takes_plain() && is_turned_away(&mut server).await? {
         server = begin(database.connect_plain().await.map_err(unreachable)?);
     }
-    relay_authentication(client, server, login).await
+    let Some(greeting) = relay_authentication(client, &mut server, login).await? else { return Ok(None) };
+    let dialect = match database.options.dialect {
+        DialectChoice::Auto => greeting.dialect,
+        DialectChoice::Fixed(dialect) => dialect,
+    };
+    let lock_table = match (lock_table, dialect) {
+        (LockTable::Forward, _) => LockTable::Forward,
+        (LockTable::Ignore, Dialect::Postgres) => return Err(Refusal::LockTable),
+        (LockTable::Ignore, Dialect::Cockroach) if isolation::is_serializable(&mut server).await? => {
+            LockTable::Ignore
+        }
+        (LockTable::Ignore, Dialect::Cockroach) => LockTable::Forward,
+    };
+    client.outbox().extend_from_slice(&greeting.ready);
+    client.drain().await.map_err(Refusal::Client)?;
+    Ok(Some(Opened { server, dialect, lock_table, key: greeting.key }))
 }
 
 /// Whether the database refuses the very startup: a rule of it may be for connections without TLS only, and libpq tries it
@@ -99,12 +118,12 @@ pub(super) async fn first_packet(
     credentials: &Credentials,
 ) -> Result<First, Refusal> {
     let acceptor = credentials.acceptor().filter(|_| !client.stream().is_local());
-    let mut asked = Asked::default();
+    let mut requested = Requested::default();
     if let Some(acceptor) = &acceptor
         && client.stream().begins_with_tls().await.map_err(Refusal::Client)?
     {
         acceptor.accept(client.stream_mut(), Negotiation::Direct).await.map_err(Refusal::TlsFailed)?;
-        asked = Asked::ENCRYPTED;
+        requested = Requested::ENCRYPTED;
     }
     loop {
         let bytes = match Initial::packet_bytes(client.received())? {
@@ -117,18 +136,18 @@ pub(super) async fn first_packet(
         let is_alone = client.received().len() == bytes;
         match Initial::parse(&client.received()[..bytes])? {
             Initial::SslRequest | Initial::GssEncRequest if !is_alone => return Err(Refusal::Smuggled),
-            Initial::SslRequest if !std::mem::replace(&mut asked.tls, true) => {
+            Initial::SslRequest if !std::mem::replace(&mut requested.tls, true) => {
                 client.consume(bytes);
                 if let Some(acceptor) = &acceptor {
                     answer(client, b'S').await?;
                     let accepted = acceptor.accept(client.stream_mut(), Negotiation::Asked).await;
                     accepted.map_err(Refusal::TlsFailed)?;
-                    asked = Asked::ENCRYPTED;
+                    requested = Requested::ENCRYPTED;
                 } else {
                     answer(client, b'N').await?;
                 }
             }
-            Initial::GssEncRequest if !std::mem::replace(&mut asked.gss, true) => {
+            Initial::GssEncRequest if !std::mem::replace(&mut requested.gss, true) => {
                 client.consume(bytes);
                 answer(client, b'N').await?;
             }
@@ -138,9 +157,7 @@ pub(super) async fn first_packet(
             Initial::Cancel { key } => return Ok(First::Cancel(key.to_vec())),
             Initial::Startup(startup) => {
                 let mut negotiated = Vec::new();
-                let packet = negotiate(startup, &mut negotiated)?;
-                let user = startup.parameters().find(|(name, _)| name == b"user");
-                let user = user.map_or_else(Box::default, |(_, user)| user.into());
+                let asked = negotiate(startup, &mut negotiated)?;
                 if acceptor.as_deref().is_some_and(Acceptor::is_required) && !client.stream().is_tls() {
                     return Err(Refusal::TlsRequired);
                 }
@@ -148,7 +165,7 @@ pub(super) async fn first_packet(
                 client.outbox().extend(negotiated);
                 let binding = acceptor.filter(|_| client.stream().is_tls());
                 let binding = binding.and_then(|acceptor| acceptor.binding());
-                return Ok(First::Startup { packet, user, binding });
+                return Ok(First::Startup { asked, binding });
             }
         }
     }
@@ -156,12 +173,12 @@ pub(super) async fn first_packet(
 
 /// What a client has asked for already: it may ask once, and for nothing more within TLS.
 #[derive(Default)]
-struct Asked {
+struct Requested {
     tls: bool,
     gss: bool,
 }
 
-impl Asked {
+impl Requested {
     const ENCRYPTED: Self = Self { tls: true, gss: true };
 }
 
@@ -171,8 +188,8 @@ async fn answer(client: &mut Connection<Stream>, byte: u8) -> Result<(), Refusal
     client.drain().await.map_err(Refusal::Client)
 }
 
-/// The startup packet for the database; `answer` gets what a client that asks for more than 3.0 is told first.
-fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Vec<u8>, Refusal> {
+/// What a startup packet asks for; `answer` gets what a client that asks for more than 3.0 is told first.
+fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Parameters, Refusal> {
     let Startup { major, minor, .. } = startup;
     if major != 3 {
         return Err(Refusal::Protocol { major, minor });
@@ -190,23 +207,21 @@ fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Vec<u8>, Refu
             .map_err(|_| Refusal::Protocol { major, minor })?;
         answer.extend_from_slice(&frame);
     }
-    Ok(startup_message(startup.parameters().filter(|(name, _)| !is_option(name))))
+    Ok(Parameters::read(startup.parameters().filter(|(name, _)| !is_option(name)))?)
 }
 
-/// Relays until the database says that it is ready, or closes the connection.
+/// Relays until the database says that it is ready, which is not passed on yet, or closes the connection.
 async fn relay_authentication(
     client: &mut Connection<Stream>,
-    mut server: Connection<Stream>,
+    server: &mut Connection<Stream>,
     login: Option<Login>,
-) -> Result<Option<Opened>, Refusal> {
+) -> Result<Option<Greeting>, Refusal> {
     let mut greeting = Greeting { login, ..Greeting::default() };
     loop {
-        if relay_greeting(&mut server, client, &mut greeting)? {
-            client.drain().await.map_err(Refusal::Client)?;
-            let Greeting { key, dialect, .. } = greeting;
-            return Ok(Some(Opened { server, dialect, key }));
+        if relay_greeting(server, client, &mut greeting)? {
+            return Ok(Some(greeting));
         }
-        relay_answers(client, &mut server, &greeting)?;
+        relay_answers(client, server, &greeting)?;
         server.drain().await.map_err(Refusal::Server)?;
         client.drain().await.map_err(Refusal::Client)?;
         tokio::select! {
@@ -233,15 +248,24 @@ struct Greeting {
     binds: bool,
     /// How the proxy logs in, unless the client does.
     login: Option<Login>,
+    /// Its ReadyForQuery.
+    ready: Vec<u8>,
 }
 
 impl Default for Greeting {
     fn default() -> Self {
-        Self { dialect: Dialect::Postgres, key: None, refused: false, binds: false, login: None }
+        Self {
+            dialect: Dialect::Postgres,
+            key: None,
+            refused: false,
+            binds: false,
+            login: None,
+            ready: Vec::new(),
+        }
     }
 }
 
-/// Passes on what the database sends; true at its ReadyForQuery.
+/// Passes on what the database sends; true at its ReadyForQuery, which is kept.
 fn relay_greeting(
     server: &mut Connection<Stream>,
     client: &mut Connection<Stream>,
@@ -255,6 +279,11 @@ fn relay_greeting(
             tag::BACKEND_KEY_DATA => greeting.key = Some(body.into()),
             tag::ERROR_RESPONSE => greeting.refused = true,
             _ => {}
+        }
+        if frame_tag == tag::READY_FOR_QUERY {
+            greeting.ready = frame.to_vec();
+            server.consume(bytes);
+            return Ok(true);
         }
         let mut own_answer = None;
         match &mut greeting.login {
@@ -275,9 +304,6 @@ fn relay_greeting(
         }
         server.consume(bytes);
         server.outbox().extend(own_answer.unwrap_or_default());
-        if frame_tag == tag::READY_FOR_QUERY {
-            return Ok(true);
-        }
     }
     Ok(false)
 }
@@ -338,7 +364,7 @@ pub(super) async fn next_answer(client: &mut Connection<Stream>) -> Result<Vec<u
 }
 
 /// Length of the frame at the start, once all of it is there.
-fn whole_frame(bytes: &[u8]) -> Result<Option<usize>, crate::wire::BadLength> {
+pub(super) fn whole_frame(bytes: &[u8]) -> Result<Option<usize>, crate::wire::BadLength> {
     let Some(header) = Header::parse(bytes)? else { return Ok(None) };
     if header.frame_bytes > STARTUP_MESSAGE_BYTES_MAX {
         return Err(crate::wire::BadLength { tag: header.tag, length: header.frame_bytes as u32 - 1 });

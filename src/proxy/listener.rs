@@ -15,16 +15,17 @@ use super::auth;
 use super::cancel::{self, Registry};
 use super::connection::Connection;
 use super::credentials::Credentials;
-use super::crowd::{Crowd, Place};
+use super::crowd::{self, Crowd};
 use super::handshake::{self, First, Opened};
 use super::idle::Idle;
 use super::refusal::Refusal;
 use super::session::{Ledger, Session, Shutdown};
 use super::sockets::{self, Listeners, Peer};
 use super::tls::Stream;
+use super::turns::{Place, Turns};
 use super::upstream::Database;
-use crate::config::{Config, DialectChoice};
-use crate::replay::{Engine, Mode, Policy};
+use crate::config::Config;
+use crate::replay::{Engine, LockTable, Mode, Policy};
 use crate::telemetry::Telemetry;
 
 /// How long accepting pauses after the operating system refused a connection, out of file descriptors for example.
@@ -43,6 +44,7 @@ struct Shared {
     telemetry: Arc<Telemetry>,
     registry: Registry,
     sessions: AtomicU64,
+    turns: Turns,
     seats: Semaphore,
     users: Crowd<Box<[u8]>>,
     addresses: Crowd<IpAddr>,
@@ -56,6 +58,15 @@ struct Shared {
 impl Shared {
     fn database(&self) -> Database<'_> {
         Database { options: &self.config.upstream, credentials: &self.credentials }
+    }
+
+    /// The policy of the configuration, with what is different for one session.
+    fn policy(&self, mode: Mode, lock_table: LockTable) -> Arc<Policy> {
+        if (mode, lock_table) == (self.policy.mode, self.policy.lock_table) {
+            Arc::clone(&self.policy)
+        } else {
+            Arc::new(Policy { mode, lock_table, ..Policy::clone(&self.policy) })
+        }
     }
 }
 
@@ -77,6 +88,7 @@ pub async fn serve(
         telemetry,
         registry: Registry::default(),
         sessions: AtomicU64::new(0),
+        turns: Turns::new(config.retry.max_concurrent_replays),
         seats: Semaphore::new(config.proxy.max_connections),
         users: Crowd::new(config.proxy.max_connections_per_user),
         addresses: Crowd::new(config.proxy.max_connections_per_address),
@@ -149,8 +161,8 @@ async fn admit(stream: Stream, peer: Peer, shared: &Shared) -> Result<(), Refusa
         () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
     };
     match welcomed {
-        Ok(Some((opened, _seat))) => {
-            run(client, opened, shared).await;
+        Ok(Some((opened, mode, _seat))) => {
+            run(client, opened, mode, shared).await;
             Ok(())
         }
         Ok(None) => client.close().await.map_err(Refusal::Client),
@@ -166,8 +178,8 @@ async fn admit(stream: Stream, peer: Peer, shared: &Shared) -> Result<(), Refusa
 /// What a session takes of the limits on their number; it is free again when this is dropped.
 struct Seat<'a> {
     _among_all: SemaphorePermit<'a>,
-    _of_user: Place<'a, Box<[u8]>>,
-    _from_address: Option<Place<'a, IpAddr>>,
+    _of_user: crowd::Place<'a, Box<[u8]>>,
+    _from_address: Option<crowd::Place<'a, IpAddr>>,
 }
 
 impl Shared {
@@ -189,45 +201,52 @@ async fn welcome<'a>(
     client: &mut Connection<Stream>,
     peer: Peer,
     shared: &'a Shared,
-) -> Result<Option<(Opened, Seat<'a>)>, Refusal> {
+) -> Result<Option<(Opened, Mode, Seat<'a>)>, Refusal> {
     match handshake::first_packet(client, &shared.credentials).await? {
         First::Cancel(key) => {
             shared.telemetry.cancel_requested();
             shared.registry.cancel(&key, shared.database()).await;
             Ok(None)
         }
-        First::Startup { packet, user, binding } => {
+        First::Startup { asked, binding } => {
+            let user = &asked.client.user;
             let seat = shared.seat(user.clone(), peer)?;
             let login = match shared.credentials.users() {
-                Some(users) => Some(auth::authenticate(client, &user, &users, binding.as_deref()).await?),
+                Some(users) => Some(auth::authenticate(client, user, &users, binding.as_deref()).await?),
                 None => None,
             };
+            let mode = asked.mode.unwrap_or_else(|| shared.config.mode_for(&asked.client));
+            let lock_table = match mode {
+                Mode::Transparent => shared.policy.lock_table,
+                // The wire is left as it is.
+                Mode::Observe | Mode::Off => LockTable::Forward,
+            };
+            let (packet, telemetry) = (&asked.packet, &shared.telemetry);
             let opened =
-                handshake::enter(client, &packet, login, shared.database(), &shared.telemetry).await?;
-            Ok(opened.map(|opened| (opened, seat)))
+                handshake::enter(client, packet, login, shared.database(), lock_table, telemetry).await?;
+            Ok(opened.map(|opened| (opened, mode, seat)))
         }
     }
 }
 
-/// Runs a session to its end.
-async fn run(client: Connection<Stream>, opened: Opened, shared: &Shared) {
+/// Runs a session to its end, in its own mode.
+async fn run(client: Connection<Stream>, opened: Opened, mode: Mode, shared: &Shared) {
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let _open = shared.telemetry.session_opened();
-    let dialect = match shared.config.upstream.dialect {
-        DialectChoice::Auto => opened.dialect,
-        DialectChoice::Fixed(dialect) => dialect,
-    };
+    let (dialect, lock_table) = (opened.dialect, opened.lock_table);
     // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
-    let engine = Engine::new(Arc::clone(&shared.policy), dialect, seed(id));
+    let engine = Engine::new(shared.policy(mode, lock_table), dialect, seed(id));
     let registration = shared.registry.register(opened.key.as_deref());
-    let ledger = Ledger { id, telemetry: Arc::clone(&shared.telemetry), held: 0 };
+    let (telemetry, place) = (Arc::clone(&shared.telemetry), Place::new(shared.turns.clone()));
+    let ledger = Ledger { id, telemetry, held: 0, place };
     let shutdown = Shutdown::new(&shared.shutdown, &shared.cut_off);
-    let idle = match shared.policy.mode {
+    let idle = match mode {
         // Who is idle is not known where transactions are not followed.
         Mode::Off => Idle::new(Duration::ZERO, Duration::ZERO),
         _ => Idle::new(shared.config.proxy.idle_timeout, shared.config.proxy.idle_in_transaction_timeout),
     };
-    tracing::debug!(session = id, dialect = dialect.name(), "session begins");
+    let (lock_table, mode) = (lock_table.name(), mode.name());
+    tracing::debug!(session = id, dialect = dialect.name(), mode, lock_table, "session begins");
     let (ending, orphaned) =
         Session::new(engine, client, opened.server, registration, shutdown, idle, ledger).run().await;
     match ending.breakage() {

@@ -15,11 +15,14 @@ pub mod credentials;
 mod crowd;
 mod handshake;
 mod idle;
+mod isolation;
 mod listener;
+mod parameters;
 mod refusal;
 mod session;
 mod sockets;
 pub mod tls;
+mod turns;
 mod upstream;
 
 pub use credentials::Credentials;

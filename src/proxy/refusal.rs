@@ -9,6 +9,7 @@ use pgwire::messages::response::ErrorResponse;
 use thiserror::Error;
 
 use super::auth::LoginFailure;
+use super::parameters::BadParameter;
 use super::upstream::Unreachable;
 use crate::telemetry;
 use crate::wire::startup::BadStartup;
@@ -20,6 +21,9 @@ pub(super) enum Refusal {
     /// The first packet is none.
     #[error("{0}")]
     Startup(#[from] BadStartup),
+    /// A parameter of Reprise that there is not, or that has no such value.
+    #[error("{0}")]
+    Parameter(#[from] BadParameter),
     /// A protocol that is not spoken.
     #[error("unsupported frontend protocol {major}.{minor}: server supports 3.0")]
     Protocol {
@@ -74,6 +78,9 @@ pub(super) enum Refusal {
     /// The database cannot be reached.
     #[error("could not connect to the database")]
     Unreachable(#[source] Unreachable),
+    /// LOCK TABLE is to be ignored, and the database is one that has table locks.
+    #[error("compat.lock_table is \"ignore\", and the database is not CockroachDB")]
+    LockTable,
     /// The database closed the connection during startup, with nothing said.
     #[error("the database closed the connection during startup")]
     ServerClosed,
@@ -100,11 +107,12 @@ impl Refusal {
             | Self::ClientMessage(_)
             | Self::Smuggled
             | Self::Sasl => Some(SqlState::PROTOCOL_VIOLATION),
+            Self::Parameter(bad) => Some(bad.sqlstate()),
             Self::TlsRequired | Self::ChannelBinding | Self::Login(_) => {
                 Some(SqlState::INVALID_AUTHORIZATION)
             }
             Self::Password => Some(SqlState::INVALID_PASSWORD),
-            Self::Protocol { .. } => Some(SqlState::FEATURE_NOT_SUPPORTED),
+            Self::Protocol { .. } | Self::LockTable => Some(SqlState::FEATURE_NOT_SUPPORTED),
             Self::TimedOut(_) => Some(SqlState::QUERY_CANCELED),
             Self::TooMany | Self::TooManyOfUser | Self::TooManyFromAddress => {
                 Some(SqlState::TOO_MANY_CONNECTIONS)
@@ -119,15 +127,18 @@ impl Refusal {
     }
 
     /// What the user can do about it, where the message does not say it.
-    const fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::TlsRequired => Some("Set sslmode=require, or a stricter one, in the client."),
-            Self::ChannelBinding => Some(
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Parameter(bad) => return Some(bad.hint()),
+            Self::LockTable => "The operator of Reprise has to set compat.lock_table = \"forward\".",
+            Self::TlsRequired => "Set sslmode=require, or a stricter one, in the client.",
+            Self::ChannelBinding => {
                 "Set channel_binding=disable in the client, or auth.file in Reprise so that clients log in to it, or \
-                 connect one side of Reprise without TLS (upstream.tls or tls.mode = \"disable\").",
-            ),
-            _ => None,
-        }
+                 connect one side of Reprise without TLS (upstream.tls or tls.mode = \"disable\")."
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
     }
 
     /// The cause under which it is counted; `None` if it is the client's own doing.
@@ -139,6 +150,8 @@ impl Refusal {
             | Self::ClientMessage(_)
             | Self::Smuggled
             | Self::Sasl => Some(telemetry::Refusal::ProtocolViolation),
+            Self::Parameter(_) => Some(telemetry::Refusal::BadParameter),
+            Self::LockTable => Some(telemetry::Refusal::LockTable),
             Self::Password => Some(telemetry::Refusal::AuthenticationFailed),
             Self::Login(_) => Some(telemetry::Refusal::UpstreamLoginFailed),
             Self::TlsRequired => Some(telemetry::Refusal::TlsRequired),
@@ -158,19 +171,20 @@ impl Refusal {
 
     /// The error for the client.
     pub(super) fn message(&self) -> Option<Vec<u8>> {
-        self.sqlstate().map(|sqlstate| error(sqlstate, &self.to_string(), self.hint()))
+        self.sqlstate().map(|sqlstate| fatal_with(sqlstate, &self.to_string(), self.hint()))
     }
 }
 
 /// An ErrorResponse that ends a connection.
 pub(super) fn fatal(sqlstate: SqlState, message: &str) -> Vec<u8> {
-    error(sqlstate, message, None)
+    fatal_with(sqlstate, message, None)
 }
 
-fn error(sqlstate: SqlState, message: &str, hint: Option<&str>) -> Vec<u8> {
-    let fields = [(b'S', "FATAL"), (b'V', "FATAL"), (b'C', sqlstate.as_str()), (b'M', message)];
-    let fields = fields.into_iter().chain(hint.map(|hint| (b'H', hint)));
-    let fields = fields.map(|(field, text)| (field, text.to_owned())).collect();
+fn fatal_with(sqlstate: SqlState, message: &str, hint: Option<String>) -> Vec<u8> {
+    let field = |field: u8, text: &str| (field, text.to_owned());
+    let fields =
+        [field(b'S', "FATAL"), field(b'V', "FATAL"), field(b'C', sqlstate.as_str()), field(b'M', message)];
+    let fields = fields.into_iter().chain(hint.map(|hint| (b'H', hint))).collect();
     let mut frame = BytesMut::new();
     ErrorResponse::new(fields).encode(&mut frame).expect("a short error can be written");
     frame.into()

@@ -9,7 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +20,7 @@ use super::cancel::Registration;
 use super::connection::Connection;
 use super::idle::{Idle, Waiting};
 use super::refusal::fatal;
+use super::turns::Place;
 use crate::replay::{Engine, Event, Output};
 use crate::telemetry::{Breakage, Telemetry};
 use crate::wire::{BadLength, SqlState};
@@ -138,6 +139,8 @@ pub(super) struct Ledger {
     pub(super) telemetry: Arc<Telemetry>,
     /// Bytes of journal that are granted to the session.
     pub(super) held: usize,
+    /// Where it stands in the line of replays.
+    pub(super) place: Place,
 }
 
 impl Ledger {
@@ -163,6 +166,7 @@ struct Outlet<'a> {
     to_client: &'a mut Vec<u8>,
     to_server: &'a mut Vec<u8>,
     ledger: &'a mut Ledger,
+    clock: Instant,
     closed: bool,
 }
 
@@ -181,6 +185,10 @@ impl Output for Outlet<'_> {
 
     fn hold(&mut self, journal_bytes: usize) -> bool {
         self.ledger.hold(journal_bytes)
+    }
+
+    fn admit(&mut self, started: Duration) -> bool {
+        self.ledger.place.ask(self.clock + started, &self.ledger.telemetry)
     }
 
     fn close(&mut self) {
@@ -245,11 +253,12 @@ where
         };
         self.client.outbox().extend(goodbye.unwrap_or_default());
         self.with_engine(|engine, out| engine.frontend_closed(now, out));
+        self.ledger.place.leave();
         if !matches!(ending, Ending::ClientLeft | Ending::Client(_)) {
             // A client that reads no more cannot be told: its connection is closed all the same.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), self.client.close()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(5), self.client.close()).await;
         }
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.server.close()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.server.close()).await;
     }
 
     /// One turn: everything that can be done now.
@@ -265,6 +274,7 @@ where
             let mut moved = self.poll_server(cx)?;
             moved |= self.poll_client(cx)?;
             moved |= self.poll_timer(cx)?;
+            moved |= self.poll_turn(cx)?;
             moved |= self.poll_cancel(cx)?;
             moved |= self.poll_drain(cx)?;
             self.poll_shutdown(cx)?;
@@ -316,8 +326,8 @@ where
         let now = self.clock.elapsed();
         self.idle.stir(now);
         let (received, to_client) = self.client.both();
-        let mut out =
-            Outlet { to_client, to_server: self.server.outbox(), ledger: &mut self.ledger, closed: false };
+        let (to_server, ledger, clock) = (self.server.outbox(), &mut self.ledger, self.clock);
+        let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };
         let taken = self.engine.handle_frontend(now, received, &mut out).map_err(Ending::ClientViolation)?;
         let closed = out.closed;
         self.client.consume(taken);
@@ -329,8 +339,8 @@ where
         let now = self.clock.elapsed();
         self.idle.stir(now);
         let (received, to_server) = self.server.both();
-        let mut out =
-            Outlet { to_client: self.client.outbox(), to_server, ledger: &mut self.ledger, closed: false };
+        let (to_client, ledger, clock) = (self.client.outbox(), &mut self.ledger, self.clock);
+        let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };
         let taken = self.engine.handle_backend(now, received, &mut out).map_err(Ending::ServerViolation)?;
         let closed = out.closed;
         self.server.consume(taken);
@@ -345,6 +355,7 @@ where
             to_client: self.client.outbox(),
             to_server: self.server.outbox(),
             ledger: &mut self.ledger,
+            clock: self.clock,
             closed: false,
         };
         let result = call(&mut self.engine, &mut out);
@@ -369,6 +380,19 @@ where
         // The timer's clock and this one may differ by a hair; the engine must not be told that it is early.
         let now = self.clock.elapsed().max(deadline);
         let ((), closed) = self.with_engine(|engine, out| engine.timeout(now, out));
+        if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
+    }
+
+    /// A turn that is of no more use is given back; one that was waited for may have come.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        if !self.engine.uses_turn() {
+            self.ledger.place.leave();
+        }
+        if self.ledger.place.poll(cx).is_pending() {
+            return Ok(false);
+        }
+        let now = self.clock.elapsed();
+        let ((), closed) = self.with_engine(|engine, out| engine.admitted(now, out));
         if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
     }
 

@@ -10,7 +10,7 @@ use super::scan::Scan;
 use super::state::State;
 use super::unit::{Release, Savepoint};
 use crate::wire::backend::{self, ErrorFields, Status, tag};
-use crate::wire::{BadLength, HEADER_BYTES, Header, SqlState, encode, frontend};
+use crate::wire::{BadLength, Header, SqlState, encode, frontend};
 
 /// Frames longer than this are passed on as they come, not assembled.
 const ASSEMBLED_BYTES: usize = 32 << 10;
@@ -108,6 +108,7 @@ impl Engine {
         }
         if frame_tag == tag::READY_FOR_QUERY {
             self.forget_release();
+            self.note_taken_over();
         }
         if self.outstanding.is_empty() {
             if self.state.is_retrying() {
@@ -149,9 +150,10 @@ impl Engine {
     /// Whether the next frame of the answer at hand is new to the client.
     fn is_live(&self) -> bool {
         match (self.state, self.outstanding.front().map(|f| f.owner)) {
-            (State::Replaying { .. } | State::BackingOff { .. }, Some(Owner::Journalled(number))) => {
-                self.journal.entry(number).is_some_and(|e| self.reading.frames >= e.delivered.frames)
-            }
+            (
+                State::Replaying { .. } | State::BackingOff { .. } | State::Queued { .. },
+                Some(Owner::Journalled(number)),
+            ) => self.journal.entry(number).is_some_and(|e| self.reading.frames >= e.delivered.frames),
             _ => false,
         }
     }
@@ -186,6 +188,9 @@ impl Engine {
         if let Owner::Control(control) = front.owner {
             self.note_control(control, frame_tag, scan.body());
             scan.skip(out);
+        }
+        if front.locks && frame_tag == tag::EMPTY_QUERY_RESPONSE {
+            self.show_lock(scan, out);
         }
         if front.fit(frame_tag) == Fit::Ends {
             self.outstanding.pop();
@@ -239,7 +244,7 @@ impl Engine {
             }
             return;
         };
-        self.note_acknowledgement(front, frame_tag);
+        self.note_parsed(front, frame_tag);
         if frame_tag == tag::ERROR_RESPONSE {
             if self.note_farewell(ErrorFields::new(scan.body())) {
                 return;
@@ -252,6 +257,11 @@ impl Engine {
             self.outstanding.pop();
             if frame_tag == tag::READY_FOR_QUERY {
                 self.unit.conflict_status.get_or_insert(self.status);
+                self.unit.left |= self.status == Status::Idle;
+                if self.ended_before_its_last_statement() {
+                    scan.skip(out);
+                    return self.in_doubt(now, out);
+                }
             }
         }
         scan.skip(out);
@@ -267,22 +277,19 @@ impl Engine {
             && backend::command_tag(body) == Some(b"COMMIT")
     }
 
-    /// Statements that the server has taken or closed, in whatever attempt: their names outlive it.
-    pub(super) fn note_acknowledgement(&mut self, front: Request, frame_tag: u8) {
-        let Owner::Journalled(number) = front.owner else { return };
-        match (front.tag, frame_tag) {
-            (frontend::tag::PARSE, tag::PARSE_COMPLETE) => {
-                if let Some(entry) = self.journal.entry_mut(number) {
-                    entry.parsed = true;
-                }
-            }
-            (frontend::tag::CLOSE, tag::CLOSE_COMPLETE) => {
-                let body = &self.journal.frames(number..number + 1)[HEADER_BYTES..];
-                if let Some(name) = frontend::statement_target(body) {
-                    self.prepared.closed(name);
-                }
-            }
-            _ => {}
+    /// Whether the transaction is over although statements of it are still to be run: they run outside of it, each in one of its
+    /// own. The rules of what is sent rule that out too.
+    fn ended_before_its_last_statement(&self) -> bool {
+        self.unit.explicit && self.status == Status::Idle && self.outstanding.has_journalled_statement()
+    }
+
+    /// A statement that the server has taken, in whatever attempt: its name outlives it.
+    pub(super) fn note_parsed(&mut self, front: Request, frame_tag: u8) {
+        if let (Owner::Journalled(number), frontend::tag::PARSE, tag::PARSE_COMPLETE) =
+            (front.owner, front.tag, frame_tag)
+            && let Some(entry) = self.journal.entry_mut(number)
+        {
+            entry.parsed = true;
         }
     }
 

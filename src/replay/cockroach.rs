@@ -11,12 +11,11 @@ use super::event::Outcome;
 use super::outstanding::{Control, Owner, Request};
 use super::policy::{Dialect, Mode};
 use super::scan::Scan;
-use super::statement::Classes;
+use super::statement::{Class, Classes, restart_savepoints, sets_restart_savepoint};
 use super::unit::{Release, Savepoint};
-use crate::wire::SqlState;
 use crate::wire::backend::{ErrorFields, Status, command_tag, tag as answer};
-use crate::wire::encode;
-use crate::wire::frontend::tag;
+use crate::wire::frontend::{Parse, query, tag};
+use crate::wire::{HEADER_BYTES, SqlState, encode};
 
 /// Sets the savepoint that every attempt goes back to.
 pub(super) const SAVEPOINT: &str = "SAVEPOINT cockroach_restart";
@@ -32,6 +31,8 @@ const RELEASE_NAME: &str = "reprise_release";
 const COMMIT: &str = "COMMIT";
 /// The name under which the COMMIT behind it is.
 const COMMIT_NAME: &str = "reprise_commit";
+/// A statement that does not exist.
+const NO_STATEMENT: &str = "reprise_no_statement";
 /// The name under which the savepoint is prepared behind a deferred BEGIN.
 const SAVEPOINT_NAME: &str = "reprise_savepoint";
 
@@ -54,6 +55,51 @@ impl Engine {
         }
         self.unit.savepoint = Savepoint::Set;
         Some(savepoint)
+    }
+
+    /// A statement of the client's own retry protocol is about to go out in a transaction that has our savepoint, which goes by
+    /// the same name. What to send in its place, if anything.
+    ///
+    /// A SAVEPOINT may take ours over: CockroachDB accepts it as long as the transaction has not read or written. Without one,
+    /// there is nothing of the client's to go back to, and nothing to release; in our place it would undo or commit what the
+    /// client has not asked for. Then the name is altered, so that the server says what it would have said without us.
+    pub(super) fn own_savepoint(&mut self, tag: u8, classes: Classes, frame: &[u8]) -> Option<Vec<u8>> {
+        if self.unit.savepoint != Savepoint::Set || !classes.has(Class::RestartSavepoint) {
+            return None;
+        }
+        let body = frame.get(HEADER_BYTES..).unwrap_or_default();
+        let text = match tag {
+            tag::QUERY => query(body).map(|sql| (HEADER_BYTES, sql)),
+            tag::PARSE => {
+                Parse::view(body).map(|parse| (HEADER_BYTES + parse.statement.len() + 1, parse.sql))
+            }
+            _ => None,
+        };
+        let open = self.status == Status::Open;
+        match text {
+            Some((start, sql)) if !(open && sets_restart_savepoint(sql)) => {
+                let mut frame = frame.to_vec();
+                restart_savepoints(sql).for_each(|at| frame[start + at] = b'x');
+                Some(frame)
+            }
+            None if tag == tag::BIND && !open => {
+                let mut bind = Vec::new();
+                encode::bind(&mut bind, NO_STATEMENT);
+                Some(bind)
+            }
+            Some(_) | None => {
+                self.unit.savepoint = Savepoint::TakenOver;
+                None
+            }
+        }
+    }
+
+    /// A ReadyForQuery tells whether the server took the client's SAVEPOINT for ours.
+    pub(super) const fn note_taken_over(&mut self) {
+        if matches!(self.unit.savepoint, Savepoint::TakenOver) {
+            let taken = !matches!(self.status, Status::Failed);
+            self.unit.savepoint = if taken { Savepoint::None } else { Savepoint::Set };
+        }
     }
 
     /// A plain COMMIT is about to go out.

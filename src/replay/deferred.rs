@@ -60,7 +60,7 @@ impl Engine {
         let number = self.journal.push(tag::QUERY, Effect::None, frame);
         let digest = self.reading.digest.finish(&answer);
         if let Some(entry) = self.journal.entry_mut(number) {
-            entry.delivered = Delivered { frames: 2, rows: 0, digest, complete: true };
+            entry.delivered = Delivered { frames: 2, digest, complete: true, ..Delivered::default() };
         }
         self.unit.begin = Begin::Deferred;
         self.unit.at_cycle_start = true;

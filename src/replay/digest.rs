@@ -1,7 +1,8 @@
 //! What a request was answered, boiled down: enough to tell whether a replay answers the same.
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
+use crate::wire::HEADER_BYTES;
 use crate::wire::backend::{ErrorFields, tag};
 
 /// A running hash over the frames of one answer.
@@ -66,6 +67,40 @@ impl Digest {
     }
 }
 
+/// The frames of one answer whatever their order: tells rows in another order from other rows. Where it would cost something
+/// (many frames, or long ones) it is lost, and tells nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unordered {
+    sum: u64,
+    frames: u32,
+    lost: bool,
+}
+
+/// Frames of one answer that are hashed one by one.
+const UNORDERED_FRAMES_MAX: u32 = 100;
+/// Bytes of the longest of them.
+const UNORDERED_BYTES_MAX: usize = 256;
+
+impl Unordered {
+    /// Takes in a frame, of which this much is here.
+    pub(super) fn add(&mut self, frame: &[u8], whole: bool) {
+        if self.lost || frame.len() <= HEADER_BYTES {
+            // What has no body has no place in the order either.
+            return;
+        }
+        self.lost = !whole || self.frames == UNORDERED_FRAMES_MAX || frame.len() > UNORDERED_BYTES_MAX;
+        if !self.lost {
+            self.frames += 1;
+            self.sum = self.sum.wrapping_add(xxh3_64(frame));
+        }
+    }
+
+    /// Whether both are of the same frames.
+    pub(super) fn has_the_frames_of(&self, other: &Self) -> bool {
+        self == other && !self.lost && self.frames > 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +123,23 @@ mod tests {
         digest.update(b"one");
         digest.reset();
         assert_eq!(digest.finish(b"two"), Digest::default().finish(b"two"));
+    }
+
+    #[test]
+    fn the_same_frames_in_another_order_are_known_while_they_are_few_and_short() {
+        let of = |frames: &[&[u8]]| {
+            let mut unordered = Unordered::default();
+            frames.iter().for_each(|frame| unordered.add(frame, true));
+            unordered
+        };
+        let [a, b] = [&b"D\0\0\0\x05a"[..], b"D\0\0\0\x05b"];
+        assert!(of(&[a, b, b]).has_the_frames_of(&of(&[b, a, b])));
+        assert!(!of(&[a, b, b]).has_the_frames_of(&of(&[a, a, b])));
+        assert!(!of(&[b"1\0\0\0\x04"]).has_the_frames_of(&of(&[])), "there is no order in nothing");
+        let (many, long) = ([a; 101], [0; 257]);
+        for lost in [of(&many), of(&[&long])] {
+            assert!(!lost.has_the_frames_of(&lost));
+        }
     }
 
     #[test]

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::digest::Digest;
+use super::digest::{Digest, Unordered};
 use super::event::{Event, Outcome};
 use super::explain;
 use super::held::Held;
 use super::journal::Journal;
+use super::lock_table::Locks;
 use super::outstanding::Outstanding;
 use super::policy::{Dialect, Mode, Policy};
-use super::prepared::Prepared;
 use super::reason::Reason;
 use super::state::State;
 use super::unit::{Release, Unit};
@@ -33,6 +33,12 @@ pub trait Output {
     /// Asks to hold this many bytes in the journal from now on; replaces what was granted before. False if the journals of
     /// all sessions together would outgrow their limit.
     fn hold(&mut self, journal_bytes: usize) -> bool;
+    /// Asks for the turn of a replay, in a transaction that began at `started`. False if it must wait for
+    /// [`Engine::admitted`]; where nothing limits replays they never wait.
+    fn admit(&mut self, started: Duration) -> bool {
+        let _ = started;
+        true
+    }
     /// The session is over: send what is left for the client, then close both sides.
     fn close(&mut self);
 }
@@ -66,6 +72,18 @@ impl Step {
             Self::Drop => Self::Instead(bytes),
         }
     }
+
+    /// The same, with other bytes in the place of the frame.
+    pub(super) fn with(self, other: Vec<u8>) -> Self {
+        match self {
+            Self::Forward => Self::Instead(other),
+            Self::After(mut added) => {
+                added.extend(other);
+                Self::Instead(added)
+            }
+            step => step,
+        }
+    }
 }
 
 /// Bytes of journal that every session may hold without asking: the limit on connections bounds them.
@@ -86,10 +104,10 @@ pub struct Engine {
     pub(super) unit: Unit,
     pub(super) journal: Journal,
     pub(super) outstanding: Outstanding,
-    pub(super) prepared: Prepared,
     pub(super) backoff: Backoff,
     pub(super) reading: Reading,
     pub(super) held: Held,
+    pub(super) locks: Locks,
     /// Settings that the server reported while the client waits for a retry, the last value of each.
     pub(super) settings: Vec<Setting>,
     /// Bytes of a long frame from the client that are still to come.
@@ -126,6 +144,8 @@ pub(super) struct Reading {
     pub(super) rows: u64,
     /// The digest of these frames.
     pub(super) digest: Digest,
+    /// The same frames whatever their order.
+    pub(super) unordered: Unordered,
     /// Whether the frame that is being streamed goes to the client.
     pub(super) forwarding: bool,
     /// Whether it is a part of the answer.
@@ -134,10 +154,11 @@ pub(super) struct Reading {
 
 impl Reading {
     /// The next answer begins.
-    pub(super) const fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.frames = 0;
         self.rows = 0;
         self.failed = false;
+        self.unordered = Unordered::default();
         self.digest.reset();
     }
 }
@@ -153,10 +174,10 @@ impl Engine {
             unit: Unit::new(Duration::ZERO),
             journal: Journal::default(),
             outstanding: Outstanding::default(),
-            prepared: Prepared::default(),
             backoff: Backoff::new(seed),
             reading: Reading::default(),
             held: Held::default(),
+            locks: Locks::default(),
             settings: Vec::new(),
             frontend_rest: 0,
             frontend_dropping: false,
@@ -173,6 +194,7 @@ impl Engine {
     pub fn deadline(&self) -> Option<Duration> {
         match self.state {
             State::BackingOff { until } if self.outstanding.is_empty() => Some(until),
+            State::Queued { .. } => self.patience_ends(),
             _ => self.held_until(),
         }
     }
@@ -187,7 +209,7 @@ impl Engine {
         !self.outstanding.is_empty()
     }
 
-    /// The pause before the next attempt, or the time for which answers are held, may be over.
+    /// The pause before the next attempt, the wait for its turn, or the time for which answers are held, may be over.
     pub fn timeout(&mut self, now: Duration, out: &mut impl Output) {
         if self.held_until().is_some_and(|until| now >= until) {
             self.release_held(out);
@@ -196,15 +218,16 @@ impl Engine {
             && now >= until
             && self.outstanding.is_empty()
         {
-            self.replay(now, out);
+            self.ask_for_turn(now, out);
         }
+        self.end_patience(now, out);
     }
 
     /// The client asked to cancel what runs. True if the request must also go to the server.
     pub fn cancel(&mut self, now: Duration, out: &mut impl Output) -> bool {
         self.unit.cancelled |= self.state.is_retrying();
         match self.state {
-            State::BackingOff { .. } => {
+            State::BackingOff { .. } | State::Queued { .. } => {
                 self.give_up(now, Reason::Cancelled, out);
                 false
             }
@@ -276,7 +299,8 @@ impl Engine {
             out.report(Event::TransactionEnded(self.unit.end(now)));
         }
         self.forget_journal(out);
-        self.prepared.transaction_ended();
+        self.outstanding.prepared.transaction_ended();
+        self.locks.transaction_in_doubt = false;
         self.state = State::Idle;
     }
 
@@ -289,6 +313,8 @@ impl Engine {
         self.end_unit(now, out);
         self.begin_unit(now);
         self.unit.explicit = open;
+        // Its BEGIN, and what that says of the isolation level, was sent before the end of the last one.
+        self.locks.transaction_in_doubt = true;
         self.unit.statements = 1;
         self.pass_through(reason, out);
     }

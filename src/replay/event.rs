@@ -22,6 +22,11 @@ pub enum Event {
         /// The pause before it.
         pause: Duration,
     },
+    /// A replay that had to wait for its turn has it.
+    Admitted {
+        /// How long it waited.
+        waited: Duration,
+    },
     /// An attempt after the first went to the database.
     ReplayStarted {
         /// Number of this attempt.

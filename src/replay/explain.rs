@@ -13,20 +13,22 @@ pub(super) struct Difference {
     pub(super) statement: usize,
     /// Of how many.
     pub(super) statements: usize,
-    /// Rows that the client had been shown.
-    pub(super) rows_before: u64,
-    /// Rows that the replay gave, or at least this many.
-    pub(super) rows_after: u64,
+    /// Rows that the client had been shown, and those that the replay gave, or at least this many.
+    pub(super) rows: (u64, u64),
+    /// Whether they are the same rows in another order.
+    pub(super) reordered: bool,
     /// Whether the replay gave an error there.
     pub(super) failed: bool,
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { statement, statements, rows_before, rows_after, failed } = self;
+        let Self { statement, statements, rows: (rows_before, rows_after), reordered, failed } = self;
         write!(f, "statement {statement} of {statements} ")?;
         if *failed {
             write!(f, "gave another error than before, or one where there was none")
+        } else if *reordered {
+            write!(f, "gave the same rows as before, in another order ({rows_before} rows)")
         } else if *rows_before == 0 && *rows_after == 0 {
             write!(f, "gave another tag than before, or other columns")
         } else if rows_before == rows_after {
@@ -59,13 +61,14 @@ pub(super) fn detail(
 const fn why(reason: Reason) -> &'static str {
     match reason {
         Reason::Mode => "the mode is not transparent",
+        Reason::SwitchedOff => "a comment in it says reprise:off",
         Reason::JournalLimit => "its requests are longer than retry.journal_bytes",
         Reason::JournalTotal => {
             "the requests of all open transactions are longer than retry.journal_bytes_total"
         }
         Reason::OwnRetryProtocol => "the client sets a cockroach_restart savepoint itself",
         Reason::SessionState => "it changes state of the session that a rollback does not restore",
-        Reason::StatementFromBefore => "it uses or closes a statement that was prepared before it",
+        Reason::StatementFromBefore => "a prepared statement that it uses or closes may not be there again",
         Reason::AdvisoryLock => "it uses session-level advisory locks, which a rollback does not free",
         Reason::ChainedTransaction => "it is chained to another transaction",
         Reason::TwoPhaseCommit => "it takes part in a two-phase commit",
@@ -86,6 +89,7 @@ const fn why(reason: Reason) -> &'static str {
 pub(super) const fn hint(reason: Reason) -> &'static str {
     match reason {
         Reason::Mode => "Run the transaction again, or set retry.mode = \"transparent\".",
+        Reason::SwitchedOff => "Run the transaction again, or take the comment out.",
         Reason::JournalLimit | Reason::JournalTotal => {
             "Run the transaction again, make it smaller, or raise the limit."
         }
@@ -144,7 +148,7 @@ mod tests {
     #[test]
     fn a_difference_is_told_with_the_statement_and_its_rows() {
         let difference =
-            Difference { statement: 2, statements: 5, rows_before: 3, rows_after: 4, failed: false };
+            Difference { statement: 2, statements: 5, rows: (3, 4), reordered: false, failed: false };
         let detail = detail(Reason::ResultsDiffer, 3, Duration::from_millis(41), Some(difference));
         assert_eq!(
             detail,

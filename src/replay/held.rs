@@ -82,6 +82,15 @@ impl Engine {
         }
     }
 
+    /// An answer of Reprise's own, behind what is held.
+    pub(super) fn deliver_own(&mut self, bytes: &[u8], out: &mut impl Output) {
+        if self.held.is_empty() {
+            out.frontend(bytes);
+        } else {
+            self.held.bytes.extend_from_slice(bytes);
+        }
+    }
+
     /// A notice in the middle of what is held keeps its place there.
     pub(super) fn hold_notice(&mut self, scan: &mut Scan<'_>, out: &mut impl Output) {
         scan.skip(out);

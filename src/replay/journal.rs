@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use super::digest::Unordered;
 use crate::wire::frontend::{self, tag};
 
 /// What the client has been shown of one request's answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Delivered {
     /// Frames, those that are no results (notices and the like) left out.
     pub(super) frames: u64,
@@ -13,8 +14,27 @@ pub(super) struct Delivered {
     pub(super) rows: u64,
     /// The digest of these frames.
     pub(super) digest: u128,
+    /// The same frames whatever their order, only to tell how answers differ.
+    pub(super) unordered: Unordered,
     /// Whether the answer is complete.
     pub(super) complete: bool,
+    /// Whether it ends with an error.
+    pub(super) failed: bool,
+}
+
+impl Delivered {
+    /// Whether the client was told that the request succeeded: not that it failed, nor, by an error before it, that it was
+    /// passed over.
+    pub(super) const fn succeeded(&self) -> bool {
+        self.complete && !self.failed && self.frames > 0
+    }
+}
+
+impl PartialEq for Delivered {
+    fn eq(&self, other: &Self) -> bool {
+        let compared = |it: &Self| (it.frames, it.rows, it.digest, it.complete);
+        compared(self) == compared(other)
+    }
 }
 
 /// What a request does to the transaction that it is part of.
@@ -49,6 +69,10 @@ pub(super) struct Entry {
     pub(super) effect: Effect,
     /// A Parse that the server has taken in some attempt, so that its name is taken now.
     pub(super) parsed: bool,
+    /// Whether it runs a LOCK TABLE.
+    pub(super) locks: bool,
+    /// It uses the unnamed statement of an earlier cycle.
+    pub(super) crosses: bool,
     /// Whether the server has answered it to the end, in the attempt at hand.
     pub(super) answered: bool,
     /// What the client has been shown.
@@ -93,10 +117,17 @@ impl Journal {
             tag,
             effect,
             parsed: false,
+            locks: false,
+            crosses: false,
             answered: false,
             delivered: Delivered::default(),
         });
         self.entries.len() - 1
+    }
+
+    /// The last request runs a LOCK TABLE.
+    pub(super) fn mark_lock(&mut self) {
+        self.entries.last_mut().into_iter().for_each(|last| last.locks = true);
     }
 
     /// Appends COPY data: to the entry of the data before it, if that is the last one.
@@ -146,6 +177,12 @@ impl Journal {
     pub(super) fn complete_to_sync(&mut self, first: usize) -> usize {
         let batch = self.entries.iter_mut().skip(first).take_while(|entry| entry.tag != tag::SYNC);
         batch.map(|entry| entry.delivered.complete = true).count()
+    }
+
+    /// Whether the client was shown an error in the cycle of request `number`, before it: that cycle has no other.
+    pub(super) fn fails_before(&self, number: usize) -> bool {
+        let before = self.entries.iter().take(number).rev();
+        before.take_while(|entry| !entry.is_cycle_end()).any(|entry| entry.delivered.failed)
     }
 
     /// The frames of a range of requests.

@@ -166,6 +166,32 @@ impl<'a> Lexer<'a> {
     }
 }
 
+/// Whether `word` stands in a comment of the text, with no letter or digit beside it.
+pub(super) fn comments_say(sql: &[u8], word: &[u8]) -> bool {
+    // Most texts have no comment at all; the others are read only if the word is somewhere.
+    let has_comment = || memchr::memchr2(b'/', b'-', sql).is_some();
+    if !has_comment() || memchr::memmem::find(sql, word).is_none() {
+        return false;
+    }
+    let mut rest = Lexer(sql);
+    loop {
+        let before = rest.0;
+        rest.skip_blanks_and_comments();
+        let skipped = &before[..before.len().saturating_sub(rest.0.len())];
+        let says = memchr::memmem::find_iter(skipped, word).any(|at| {
+            let beside =
+                [at.checked_sub(1), Some(at + word.len())].map(|at| at.and_then(|at| skipped.get(at)));
+            !beside.into_iter().flatten().any(|byte| is_word(*byte))
+        });
+        if says {
+            return true;
+        }
+        if rest.next_token().is_none() {
+            return false;
+        }
+    }
+}
+
 /// What stands for the rest of a text that cannot be told: no text has a zero byte.
 const UNCLEAR: &[u8] = b"\0";
 

@@ -7,7 +7,9 @@
 //! outstanding           retry          results    answers delivered, or compared with what was delivered
 //!    │                    │            held       answers that the client cannot act on yet
 //!    │                    │            deferred   a BEGIN that waits for the first statement
+//!    │                    │            lock_table LOCK TABLE, where the database has none
 //!    ^                    │            retry      drain, pause, send again, catch up
+//!    │                    │            turn       a replay waits for others to end
 //!    │                    v            cockroach  its savepoint, and RELEASE before COMMIT
 //! answers ─> results ─> surfacing      surfacing  a conflict that cannot be hidden
 //! ```
@@ -23,6 +25,7 @@ mod explain;
 mod held;
 mod journal;
 mod lexer;
+mod lock_table;
 mod outstanding;
 mod policy;
 mod prepared;
@@ -34,9 +37,10 @@ mod scan;
 mod state;
 mod statement;
 mod surfacing;
+mod turn;
 mod unit;
 
 pub use engine::{Engine, Output};
 pub use event::{Event, Outcome, Phase, TransactionEnd};
-pub use policy::{Begin, Dialect, Mode, Policy};
+pub use policy::{Begin, Dialect, LockTable, Mode, Policy};
 pub use reason::Reason;

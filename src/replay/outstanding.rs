@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::prepared::Prepared;
 use crate::wire::frontend::{self, tag};
 
 /// Whose request it is, and so what becomes of its answer.
@@ -54,6 +55,10 @@ pub(super) struct Request {
     pub(super) commits: bool,
     /// It went out as `RELEASE ...; COMMIT` in the place of a COMMIT.
     pub(super) releases: bool,
+    /// It runs the empty statement in the place of a LOCK TABLE, if there is one.
+    pub(super) locks: bool,
+    /// It changes a name of [`Prepared`].
+    names: bool,
 }
 
 /// How a frame fits the request that is to be answered next.
@@ -104,6 +109,8 @@ impl Request {
 /// The queue of unanswered requests.
 #[derive(Debug, Default)]
 pub(super) struct Outstanding {
+    /// The statements and portals, as far as the answers tell.
+    pub(super) prepared: Prepared,
     requests: VecDeque<Request>,
     /// The last request was one of a batch that has no Sync yet.
     in_batch: bool,
@@ -121,6 +128,7 @@ pub(super) const REQUESTS_MAX: usize = 1 << 16;
 impl Outstanding {
     /// A request goes out. False if the server will pass over it without an answer.
     pub(super) fn push(&mut self, tag: u8, owner: Owner) -> bool {
+        let of_client = !matches!(owner, Owner::Control(_));
         match tag {
             tag::FLUSH => {
                 self.requests.back_mut().into_iter().for_each(|last| last.flushed = true);
@@ -134,11 +142,21 @@ impl Outstanding {
             }
             tag::SYNC if self.copying => return false,
             tag::SYNC => self.skipping = false,
-            _ if self.skipping => return false,
+            _ if self.skipping => {
+                if of_client {
+                    self.prepared.sent(true);
+                }
+                return false;
+            }
             _ => {}
         }
         self.in_batch = !frontend::ends_cycle(tag);
-        self.requests.push_back(Request { tag, owner, flushed: false, commits: false, releases: false });
+        if of_client && !self.in_batch {
+            self.prepared.end_batch();
+        }
+        let names = of_client && self.prepared.sent(false);
+        let (flushed, commits, releases, locks) = (false, false, false, false);
+        self.requests.push_back(Request { tag, owner, flushed, commits, releases, locks, names });
         true
     }
 
@@ -164,9 +182,17 @@ impl Outstanding {
 
     /// Its answer is complete.
     pub(super) fn pop(&mut self) -> Option<Request> {
-        let request = self.requests.pop_front();
+        let request = self.take(true);
         self.copied_ahead &= !self.requests.is_empty();
         request
+    }
+
+    fn take(&mut self, succeeded: bool) -> Option<Request> {
+        let request = self.requests.pop_front()?;
+        if request.names {
+            self.prepared.settle(succeeded);
+        }
+        Some(request)
     }
 
     /// The request being answered failed. In the extended protocol everything up to the next Sync is dropped;
@@ -177,12 +203,12 @@ impl Outstanding {
         if front.is_cycle_end() {
             return;
         }
-        self.requests.pop_front();
+        self.take(false);
         while let Some(next) = self.front() {
             if next.tag == tag::SYNC {
                 return;
             }
-            self.requests.pop_front();
+            self.take(false);
             skipped(next);
         }
         self.skipping = true;
@@ -235,6 +261,11 @@ impl Outstanding {
         self.requests.back_mut().into_iter().for_each(|last| last.releases = true);
     }
 
+    /// The request that went out last runs a LOCK TABLE.
+    pub(super) fn mark_lock(&mut self) {
+        self.requests.back_mut().into_iter().for_each(|last| last.locks = true);
+    }
+
     /// The request that went out last may commit the transaction.
     pub(super) fn mark_commit(&mut self) {
         self.requests.back_mut().into_iter().for_each(|last| last.commits = true);
@@ -248,6 +279,12 @@ impl Outstanding {
     /// Whether a request is unanswered that runs a statement or ends a cycle.
     pub(super) fn has_unanswered_statement(&self) -> bool {
         self.requests.iter().any(|r| r.is_cycle_end() || r.tag == tag::EXECUTE)
+    }
+
+    /// Whether a journalled request of the client is unanswered that runs a statement.
+    pub(super) fn has_journalled_statement(&self) -> bool {
+        let runs = |r: &Request| frontend::runs_statement(r.tag) && matches!(r.owner, Owner::Journalled(_));
+        self.requests.iter().any(runs)
     }
 
     /// The first unanswered request of the client that is journalled.

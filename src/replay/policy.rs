@@ -80,6 +80,28 @@ impl Begin {
     }
 }
 
+/// What is done with LOCK TABLE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LockTable {
+    /// It goes to the server.
+    Forward,
+    /// In the cockroach dialect and under SERIALIZABLE it is answered by Reprise, and nothing is locked.
+    Ignore,
+}
+
+impl LockTable {
+    /// Every choice, in the order in which they are documented.
+    pub const ALL: [Self; 2] = [Self::Forward, Self::Ignore];
+
+    /// The stable name, as in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Ignore => "ignore",
+        }
+    }
+}
+
 /// The limits within which transactions are run again. Passing one of them surfaces the original error
 /// (attempts, time) or makes the transaction not replayable (bytes); it never fails what would have worked.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +126,9 @@ pub struct Policy {
     pub hold_time: Duration,
     /// Whether 40P01 (deadlock_detected) counts as a conflict in the postgres dialect.
     pub deadlocks: bool,
+    /// What to do with LOCK TABLE. [`LockTable::Ignore`] is only for sessions whose isolation level is SERIALIZABLE as they
+    /// begin; the engine notices where that may change.
+    pub lock_table: LockTable,
 }
 
 impl Default for Policy {
@@ -119,6 +144,7 @@ impl Default for Policy {
             hold_bytes: 16 << 10,
             hold_time: Duration::from_millis(5),
             deadlocks: true,
+            lock_table: LockTable::Forward,
         }
     }
 }

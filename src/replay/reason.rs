@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Reason {
     /// The mode is `observe` or `off`.
     Mode,
+    /// A comment of the transaction switches retries off.
+    SwitchedOff,
     /// The requests of the transaction outgrew `journal_bytes`.
     JournalLimit,
     /// The journals of all sessions together outgrew `journal_bytes_total`.
@@ -44,8 +46,9 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order in which the README lists them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Mode,
+        Self::SwitchedOff,
         Self::JournalLimit,
         Self::JournalTotal,
         Self::OwnRetryProtocol,
@@ -68,6 +71,7 @@ impl Reason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Mode => "mode",
+            Self::SwitchedOff => "switched_off",
             Self::JournalLimit => "journal_limit",
             Self::JournalTotal => "journal_total",
             Self::OwnRetryProtocol => "own_retry_protocol",

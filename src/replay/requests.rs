@@ -59,6 +59,9 @@ impl Engine {
             if next.is_none() && self.commits_in_batch(header.tag, frame) {
                 break;
             }
+            if self.lock_must_wait(header.tag, frame) {
+                break;
+            }
             match self.request(now, header.tag, frame, next, out) {
                 Step::Forward => {}
                 Step::After(added) => {
@@ -94,6 +97,7 @@ impl Engine {
         // Behind a RELEASE a COMMIT or ROLLBACK may have to follow, before anything else.
         let releases = self.unit.release != Release::None || self.outstanding.ends_failed_commit();
         let waits = waits || (releases && self.outstanding.ends_cycle() && !self.outstanding.is_empty());
+        let waits = waits || self.lock_waits();
         let copies = self.outstanding.is_copying();
         (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
     }
@@ -123,8 +127,13 @@ impl Engine {
     /// A request goes out that is not kept.
     fn push_unjournalled(&mut self, tag: u8, classes: Classes) {
         let commits = classes.may_end() || (frontend::runs_statement(tag) && !self.unit.explicit);
-        if self.outstanding.push(tag, Owner::Unjournalled) && commits {
-            self.outstanding.mark_commit();
+        if self.outstanding.push(tag, Owner::Unjournalled) {
+            if commits {
+                self.outstanding.mark_commit();
+            }
+            if tag == tag::EXECUTE && classes.is(Class::Lock) {
+                self.outstanding.mark_lock();
+            }
         }
     }
 
@@ -134,7 +143,7 @@ impl Engine {
         let portal = || frontend::execute(&frame[HEADER_BYTES..]);
         tag == tag::EXECUTE
             && self.unit.savepoint == Savepoint::Set
-            && portal().is_some_and(|portal| self.prepared.execute(portal).is(Class::Commit))
+            && portal().is_some_and(|portal| self.outstanding.prepared.execute(portal).is(Class::Commit))
     }
 
     /// One frame of the client; `next` is the type of the one behind it, if that was read too.
@@ -157,6 +166,24 @@ impl Engine {
             }
             self.discarding = false;
         }
+        if let Some(answered) = self.answer_lock(tag, frame, out) {
+            return answered;
+        }
+        match self.without_lock(tag, frame) {
+            Some(other) => self.transaction_request(now, tag, &other, next, out).with(other),
+            None => self.transaction_request(now, tag, frame, next, out),
+        }
+    }
+
+    /// A request that is a part of a transaction, or begins one.
+    fn transaction_request(
+        &mut self,
+        now: Duration,
+        tag: u8,
+        frame: &[u8],
+        next: Option<u8>,
+        out: &mut impl Output,
+    ) -> Step {
         match self.state {
             State::Idle => self.begin_unit(now),
             // A statement in autocommit is over with its answer; what is sent before that cannot be undone with it.
@@ -202,8 +229,9 @@ impl Engine {
             self.pass_through(reason, out);
         }
         if let State::Passthrough(_) = self.state {
+            let other = self.own_savepoint(tag, classes, frame);
             self.push_unjournalled(tag, classes);
-            return Step::Forward;
+            return other.map_or(Step::Forward, Step::Instead);
         }
         self.journalled_request(tag, classes, frame, opened, next)
     }
@@ -259,6 +287,10 @@ impl Engine {
         let added = if opened { self.savepoint_before(tag, classes) } else { None };
         let effect = self.effect(tag, classes);
         let number = self.journal.push(tag, effect, frame);
+        if let Some(entry) = self.journal.entry_mut(number).filter(|_| std::mem::take(&mut self.unit.crosses))
+        {
+            entry.crosses = true;
+        }
         let step = match added {
             Some(savepoint) => Step::After(savepoint),
             None if effect == Effect::Commits => self.commit_request(tag, next),
@@ -270,6 +302,10 @@ impl Engine {
             }
             if tag == tag::QUERY && matches!(step, Step::Instead(_)) {
                 self.outstanding.mark_release();
+            }
+            if tag == tag::EXECUTE && classes.is(Class::Lock) {
+                self.outstanding.mark_lock();
+                self.journal.mark_lock();
             }
         } else if let Some(entry) = self.journal.entry_mut(number) {
             // The server passes over it: there is no answer to wait for.
@@ -299,6 +335,9 @@ impl Engine {
     fn cycle_position(&mut self, tag: u8, effect: Effect) {
         self.unit.cycle_ends |= effect.ends();
         self.unit.at_cycle_start = frontend::ends_cycle(tag);
+        if self.unit.at_cycle_start {
+            self.unit.names.end_cycle();
+        }
         if self.unit.at_cycle_start && std::mem::take(&mut self.unit.cycle_ends) {
             self.state = State::Committing;
         }
@@ -311,29 +350,34 @@ impl Engine {
             tag::QUERY => frontend::query(body).map_or_else(unclear, Classes::of),
             tag::PARSE => {
                 let parse = Parse::view(body);
-                let classes = parse.map_or_else(unclear, |parse| Classes::of(parse.sql));
+                let classes = parse.map_or_else(unclear, |parse| Self::classes_of_prepared(parse.sql));
                 let statement = parse.map_or(&[][..], |parse| parse.statement);
-                self.prepared.parse(statement, classes);
-                self.unit.names.parse(statement);
+                self.outstanding.prepared.parse(statement, classes);
+                self.unit.names.parse(statement, classes);
                 only_named(classes)
             }
             tag::BIND => {
-                let bind = Bind::view(body);
-                self.unit.names.use_statement(bind.map_or(&[][..], |bind| bind.statement));
-                let bound = bind.map(|bind| self.prepared.bind(bind.portal, bind.statement));
-                only_named(bound.unwrap_or_else(unclear))
+                let Some(bind) = Bind::view(body) else { return unclear() };
+                self.unit.crosses = self.unit.names.use_statement(bind.statement);
+                let bound = self.outstanding.prepared.bind(bind.portal, bind.statement);
+                if bound.is_none() {
+                    self.unit.names.lose();
+                }
+                bound.map_or_else(Classes::default, only_named)
             }
-            tag::EXECUTE => {
-                frontend::execute(body).map_or_else(unclear, |portal| self.prepared.execute(portal))
-            }
+            tag::EXECUTE => frontend::execute(body)
+                .map_or_else(unclear, |portal| self.outstanding.prepared.execute(portal)),
             tag::DESCRIBE => {
-                frontend::statement_target(body)
-                    .into_iter()
-                    .for_each(|name| self.unit.names.use_statement(name));
+                if let Some(name) = frontend::statement_target(body) {
+                    self.unit.crosses = self.unit.names.use_statement(name);
+                }
                 Classes::default()
             }
             tag::CLOSE => {
-                frontend::statement_target(body).into_iter().for_each(|name| self.unit.names.close(name));
+                if let Some(name) = frontend::statement_target(body) {
+                    self.outstanding.prepared.close(name);
+                    self.unit.names.close(name);
+                }
                 Classes::default()
             }
             tag::FUNCTION_CALL => Class::Data.into(),

@@ -36,7 +36,7 @@ impl Engine {
                 self.outstanding.pop();
                 return self.end_failed_commit(front.owner, out);
             }
-            tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE => self.note_acknowledgement(front, frame_tag),
+            tag::PARSE_COMPLETE => self.note_parsed(front, frame_tag),
             _ => {}
         }
         match front.fit(frame_tag) {
@@ -86,18 +86,25 @@ impl Engine {
     ) {
         let seen = self.journal.entry(number).map_or_else(Delivered::default, |e| e.delivered);
         self.reading.rows += u64::from(frame_tag == tag::DATA_ROW);
+        if self.digests() {
+            self.reading.unordered.add(scan.frame(), self.backend_rest == 0);
+        }
         let Some(live) = self.next_frame(&seen, scan) else {
             return self.differ(now, number, frame_tag, scan, out);
         };
         if ends {
             let digest = if self.digests() { self.reading.digest.finish(scan.through()) } else { 0 };
             scan.leave_out();
-            let now_delivered =
-                Delivered { frames: self.reading.frames, rows: self.reading.rows, digest, complete: true };
+            let Reading { frames, rows, unordered, failed, .. } = self.reading;
+            let now_delivered = Delivered { frames, rows, digest, unordered, complete: true, failed };
             if !live && now_delivered != seen {
                 return self.differ(now, number, frame_tag, scan, out);
             }
-            self.show(now, live, scan, out);
+            let locks = self.outstanding.front().is_some_and(|front| front.locks);
+            match (locks, live, frame_tag) {
+                (true, true, tag::EMPTY_QUERY_RESPONSE) => self.show_lock(scan, out),
+                _ => self.show(now, live, scan, out),
+            }
             self.answered(number, now_delivered);
             self.outstanding.pop();
         } else {
@@ -170,9 +177,9 @@ impl Engine {
             self.reading.digest.update_error(fields);
         }
         scan.leave_out();
-        let Reading { frames, rows, .. } = self.reading;
+        let Reading { frames, rows, unordered, .. } = self.reading;
         let digest = if ends { self.reading.digest.so_far(&[]) } else { 0 };
-        let delivered = Delivered { frames, rows, digest, complete: true };
+        let delivered = Delivered { frames, rows, digest, unordered, complete: true, failed: true };
         if live.is_none() || (ends && live == Some(false) && delivered != seen) {
             self.differ(now, number, tag::ERROR_RESPONSE, scan, out);
             return false;

@@ -11,7 +11,7 @@ use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::scan::Scan;
 use super::state::State;
-use super::statement::{begins_without_options, names, names_session_advisory_lock};
+use super::statement::{Class, Classes, begins_without_options, names, names_session_advisory_lock};
 use super::unit::{Release, Savepoint};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, tag};
@@ -52,7 +52,10 @@ impl Engine {
         scan: &mut Scan<'_>,
         out: &mut impl Output,
     ) {
-        let replaying = matches!(self.state, State::Replaying { .. } | State::BackingOff { .. });
+        let again = |state| {
+            matches!(state, State::Replaying { .. } | State::BackingOff { .. } | State::Queued { .. })
+        };
+        let replaying = again(self.state);
         let phase = match () {
             () if self.commits(number) => Phase::Commit,
             () if replaying => Phase::Replay,
@@ -141,11 +144,11 @@ impl Engine {
         let shown = |entry: &Entry| entry.delivered.frames.max(now_shown) > 0;
         let committed = self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
         let runs_shown = entries.iter().any(|e| e.is_statement() && e.delivered.frames > 0);
-        if committed || failed.is_some_and(|e| e.effect == Effect::Defines) {
+        if committed || failed.is_some_and(|e| e.effect == Effect::Defines || self.defines(number, e)) {
             Some(Reason::CommittedInside)
         } else if failed.is_some_and(|e| e.effect.ends() && shown(e)) || (!self.unit.explicit && runs_shown) {
             Some(Reason::PartlyDelivered)
-        } else if may_have_been_revived(from) || opens_in_doubt(before, from) {
+        } else if may_have_been_revived(self.sent(from, number)) || opens_in_doubt(before, from) {
             Some(Reason::PipelinedPastEnd)
         } else if names_session_advisory_lock(self.journal.all()) {
             Some(Reason::AdvisoryLock)
@@ -156,6 +159,23 @@ impl Engine {
             scattered.then_some(Reason::CommittedInside)
         } else {
             self.unit.autocommit_obstacle(self.dialect)
+        }
+    }
+
+    /// Whether a string has a change of the schema somewhere: CockroachDB may have committed what was before it, and the change.
+    fn defines(&self, number: usize, entry: &Entry) -> bool {
+        let frame = self.journal.frames(number..number + 1);
+        let text = || frame.get(HEADER_BYTES..).and_then(frontend::query).unwrap_or_default();
+        self.dialect == Dialect::Cockroach
+            && entry.tag == tag::QUERY
+            && Classes::of(text()).has(Class::Definition)
+    }
+
+    /// Those of the requests from `number` on that went out in the attempt at hand.
+    fn sent<'a>(&self, from: &'a [Entry], number: usize) -> &'a [Entry] {
+        match self.state {
+            State::Replaying { sent, .. } => &from[..sent.saturating_sub(number).min(from.len())],
+            _ => from,
         }
     }
 
@@ -172,11 +192,17 @@ impl Engine {
             State::Committing | State::Passthrough(_) if ready && self.unit.ended => {
                 self.begin_behind(now, true, out)
             }
+            // Something that was not read as such has opened a transaction.
+            State::Open | State::Committing if ready && !self.unit.explicit => {
+                self.unit.explicit = true;
+                self.pass_through(Reason::UnknownMessage, out);
+            }
             State::Committing if ready => self.state = State::Open,
             State::Open | State::Committing | State::Passthrough(_) => {}
             State::Draining => self.back_off(now, out),
-            State::BackingOff { until } if now >= until => self.replay(now, out),
+            State::BackingOff { until } if now >= until => self.ask_for_turn(now, out),
             State::BackingOff { .. } => {}
+            State::Queued { .. } => self.take_turn(now, out),
             State::Replaying { .. } => self.go_on(now, ready, out),
             State::GivingUp { reason, drained } => self.go_on_giving_up(now, reason, drained, out),
         }
@@ -199,7 +225,7 @@ impl Engine {
         out.report(Event::BackedOff { attempt, pause });
         self.reopen(out);
         if self.outstanding.is_empty() && pause.is_zero() {
-            self.replay(now, out);
+            self.ask_for_turn(now, out);
         }
     }
 
@@ -210,9 +236,13 @@ impl Engine {
     /// With a savepoint to go back to, or a transaction to chain to, nothing is sent yet: the first keeps its locks and its
     /// place in the line, and the second has none.
     fn reopen(&mut self, out: &mut impl Output) {
-        if self.restarts_at_savepoint() || self.restarts_by_chaining() {
-            return;
+        if !self.restarts_at_savepoint() && !self.restarts_by_chaining() {
+            self.begin_anew(out);
         }
+    }
+
+    /// Ends the transaction and opens it again.
+    pub(super) fn begin_anew(&mut self, out: &mut impl Output) {
         let mut bytes = Vec::new();
         if self.status != Status::Idle {
             encode::query(&mut bytes, cockroach::ROLLBACK);
@@ -247,7 +277,7 @@ impl Engine {
         begin && text.is_some_and(begins_without_options)
     }
 
-    fn restarts_at_savepoint(&self) -> bool {
+    pub(super) fn restarts_at_savepoint(&self) -> bool {
         self.unit.savepoint == Savepoint::Set && self.status != Status::Idle
     }
 
@@ -269,12 +299,12 @@ impl Engine {
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::Savepoint));
                 self.unit.savepoint = Savepoint::Set;
             }
-            Savepoint::None | Savepoint::Unusable => {}
+            Savepoint::None | Savepoint::TakenOver | Savepoint::Unusable => {}
         }
         let sent = self.write_requests(first, &mut bytes);
         out.backend(&bytes);
         self.state = State::Replaying { sent, since: now };
-        self.unit.attempts += 1;
+        self.unit.next_attempt();
         out.report(Event::ReplayStarted {
             attempt: self.unit.attempts,
             journal_bytes: self.journal.bytes_len(),
@@ -289,7 +319,7 @@ impl Engine {
         let State::Replaying { sent, since } = self.state else { return };
         if sent < self.journal.len() {
             let runs = self.journal.entries_from(sent).iter().any(Entry::is_statement);
-            if self.unit.cancelled && runs {
+            if self.unit.cancelled && runs && !self.journal.fails_before(sent) {
                 return self.give_up(now, Reason::Cancelled, out);
             }
             if ready && self.unit.explicit && self.status == Status::Idle {
@@ -327,7 +357,8 @@ impl Engine {
     /// Writes the requests from `first` on, up to where the verification of those before must be awaited. Returns the number
     /// of the first one that is not written.
     fn write_requests(&mut self, first: usize, bytes: &mut Vec<u8>) -> usize {
-        let end = first + written_at_once(self.journal.entries_from(first));
+        let end =
+            first + written_at_once(self.journal.entries_from(first), self.unit.names.unnamed_controls());
         for number in first..end {
             self.write_request(number, bytes);
         }
@@ -375,9 +406,13 @@ impl Engine {
             }
             Step::Forward | Step::Drop => bytes.extend_from_slice(frame),
         }
+        self.announce_name(number);
         let answers = self.outstanding.push(entry.tag, Owner::Journalled(number));
         if answers && entry.effect.ends() {
             self.outstanding.mark_commit();
+        }
+        if answers && entry.locks {
+            self.outstanding.mark_lock();
         }
         if answers && releases {
             self.outstanding.mark_release();
@@ -387,15 +422,34 @@ impl Engine {
             entry.delivered.complete |= !answers;
         }
     }
+
+    /// A Parse or Close of the journal is about to be sent once more.
+    pub(super) fn announce_name(&mut self, number: usize) {
+        let frame = self.journal.frames(number..number + 1);
+        let (tag, body) = (frame.first(), frame.get(HEADER_BYTES..).unwrap_or_default());
+        let prepared = &mut self.outstanding.prepared;
+        if tag == Some(&tag::PARSE)
+            && let Some(parse) = frontend::Parse::view(body)
+        {
+            prepared.parse(parse.statement, Self::classes_of_prepared(parse.sql));
+        } else if tag == Some(&tag::CLOSE)
+            && let Some(name) = frontend::statement_target(body)
+        {
+            prepared.close(name);
+        }
+    }
 }
 
 /// How many of these requests may go out together in a replay: what may end the transaction waits until all that the client
-/// was shown before it is verified, and what is behind it until it is known that the transaction goes on.
-fn written_at_once(requests: &[Entry]) -> usize {
+/// was shown before it is verified, and what is behind it until it is known that the transaction goes on. Where the unnamed
+/// statement `controls` transactions at times, what uses it waits until it is known which one it is: an earlier attempt may have
+/// left a ROLLBACK there.
+fn written_at_once(requests: &[Entry], controls: bool) -> usize {
     let (mut shown, mut ends) = (false, false);
     for (at, entry) in requests.iter().enumerate() {
         let cycle_begins = at > 0 && requests[at - 1].is_cycle_end();
-        if at > 0 && ((shown && entry.effect.ends()) || (ends && cycle_begins)) {
+        if at > 0 && ((shown && entry.effect.ends()) || (ends && cycle_begins) || (controls && entry.crosses))
+        {
             return at;
         }
         shown |= entry.delivered.frames > 0;

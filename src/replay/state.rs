@@ -17,6 +17,8 @@ use super::Reason;
 ///    |                     |      |     v         | again       |
 ///    |                     |      |  BackingOff   |             |
 ///    |                     |      |     |         |             |
+///    |                     |      |   Queued      |             |
+///    |                     |      |     |         |             |
 ///    |                     |      |     v         |             |
 ///    |                     |      +- Replaying ---+             |
 ///    |                     |            | limits passed,        |
@@ -38,6 +40,13 @@ pub(super) enum State {
     BackingOff {
         /// When the pause is over.
         until: Duration,
+    },
+    /// The pause is over, and others are being replayed: it waits for its turn.
+    Queued {
+        /// Since when.
+        since: Duration,
+        /// Whether its turn has come, and only the transaction is still being opened.
+        admitted: bool,
     },
     /// The journal is sent again, and the answers are compared with what the client has been shown.
     Replaying {
@@ -64,7 +73,11 @@ impl State {
     pub(super) const fn is_retrying(self) -> bool {
         matches!(
             self,
-            Self::Draining | Self::BackingOff { .. } | Self::Replaying { .. } | Self::GivingUp { .. }
+            Self::Draining
+                | Self::BackingOff { .. }
+                | Self::Queued { .. }
+                | Self::Replaying { .. }
+                | Self::GivingUp { .. }
         )
     }
 

@@ -3,11 +3,11 @@
 //! This is no parser: the server's status byte says what happened. The text is read only for what must be
 //! known before it is sent: whether it may end the transaction, and whether it changes what no rollback restores.
 
-use super::lexer::{Lexer, Token};
+use super::lexer::{Lexer, Token, comments_say};
 
 /// What one statement is, as far as a replay cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u32)]
 pub(super) enum Class {
     /// Reads or writes rows: SELECT, INSERT, UPDATE, DELETE and the like.
     Data = 1,
@@ -33,34 +33,46 @@ pub(super) enum Class {
     SessionState = 1 << 10,
     /// ROLLBACK TO an ordinary savepoint.
     RollbackTo = 1 << 12,
+    /// LOCK TABLE.
+    Lock = 1 << 13,
     /// Cannot be told: an unusual quoting, or a text that is cut.
     Unclear = 1 << 11,
 }
 
+/// The word of a comment that switches retries off for the transaction.
+const SWITCHED_OFF: &[u8] = b"reprise:off";
+
 /// The classes that occur in a text of one or more statements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Classes(u16);
+pub(super) struct Classes(u32);
 
 impl From<Class> for Classes {
     fn from(class: Class) -> Self {
-        Self(class as u16)
+        Self(class as u32)
     }
 }
 
 impl Classes {
+    /// A comment switches retries off.
+    const OFF: u32 = 1 << 16;
     /// There is more than one statement.
-    const SEVERAL: u16 = 1 << 15;
+    const SEVERAL: u32 = 1 << 15;
     /// The first of several is a BEGIN.
-    const BEGINS: u16 = 1 << 14;
+    const BEGINS: u32 = 1 << 14;
     /// The classes that end a transaction, or may do so where they stand.
-    const ENDING: u16 = Class::Commit as u16
-        | Class::Rollback as u16
-        | Class::Chain as u16
-        | Class::TwoPhase as u16
-        | Class::Unclear as u16;
+    const ENDING: u32 = Class::Commit as u32
+        | Class::Rollback as u32
+        | Class::Chain as u32
+        | Class::TwoPhase as u32
+        | Class::Unclear as u32;
 
     /// Reads a text. Empty for a text without any statement.
     pub(super) fn of(sql: &[u8]) -> Self {
+        let off = if comments_say(sql, SWITCHED_OFF) { Self::OFF } else { 0 };
+        Self::of_text(sql).union(Self(off))
+    }
+
+    fn of_text(sql: &[u8]) -> Self {
         let Some(semicolon) = memchr::memchr(b';', sql) else { return Self::of_statement(sql) };
         if sql[semicolon + 1..].iter().all(u8::is_ascii_whitespace) && !sql[..semicolon].contains(&b'$') {
             return Self::of_statement(&sql[..semicolon]);
@@ -84,7 +96,12 @@ impl Classes {
 
     /// Whether `class` occurs.
     pub(super) const fn has(self, class: Class) -> bool {
-        self.0 & class as u16 != 0
+        self.0 & class as u32 != 0
+    }
+
+    /// Whether a comment in the text switches retries off.
+    pub(super) const fn are_switched_off(self) -> bool {
+        self.0 & Self::OFF != 0
     }
 
     /// Whether the text has more than one statement.
@@ -99,7 +116,7 @@ impl Classes {
 
     /// Whether the text is one statement of this class.
     pub(super) const fn is(self, class: Class) -> bool {
-        self.0 == class as u16
+        self.0 & !Self::OFF == class as u32
     }
 
     /// Whether the text may end the transaction block that it is sent in.
@@ -110,7 +127,7 @@ impl Classes {
     /// Whether the text only reads or writes rows.
     pub(super) const fn only_data(self) -> bool {
         let classes = self.0 & !Self::SEVERAL;
-        classes == Class::Data as u16 || classes == 0
+        classes == Class::Data as u32 || classes == 0
     }
 
     /// The classes of both.
@@ -177,7 +194,8 @@ fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
         b'F' if is("FETCH") => Class::Utility,
         b'M' if is("MOVE") => Class::Utility,
         b'C' if any(&["CLOSE", "COPY"]) => Class::Utility,
-        b'L' if any(&["LOCK", "LISTEN"]) => Class::Utility,
+        b'L' if is("LOCK") => Class::Lock,
+        b'L' if is("LISTEN") => Class::Utility,
         b'N' if is("NOTIFY") => Class::Utility,
         b'U' if is("UNLISTEN") => Class::Utility,
         b'E' if is("EXPLAIN") => Class::Utility,
@@ -210,15 +228,60 @@ fn ending(plain: Class, mut rest: Lexer<'_>) -> Class {
     if word.is_none() { plain } else { Class::Unclear }
 }
 
-/// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name: CockroachDB compares the prefix after folding,
-/// so a quoted name in capitals is an ordinary one.
+/// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name.
 fn savepoint(name: Option<&[u8]>) -> Class {
+    if name.is_some_and(is_restart_savepoint) { Class::RestartSavepoint } else { Class::Utility }
+}
+
+/// Whether a savepoint is one that CockroachDB restarts transactions at: it compares the prefix after folding, so a quoted name in
+/// capitals is an ordinary one.
+fn is_restart_savepoint(name: &[u8]) -> bool {
     const RESTART: &[u8] = b"cockroach_restart";
-    let restart = name.is_some_and(|name| match name.strip_prefix(b"\"") {
+    match name.strip_prefix(b"\"") {
         Some(quoted) => quoted.starts_with(RESTART),
         None => name.get(..RESTART.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(RESTART)),
-    });
-    if restart { Class::RestartSavepoint } else { Class::Utility }
+    }
+}
+
+/// Whether the first of the statements that name a restart savepoint sets it.
+pub(super) fn sets_restart_savepoint(sql: &[u8]) -> bool {
+    let mut named = savepoint_names(sql).filter(|(.., name)| is_restart_savepoint(name));
+    named.next().is_some_and(|(verb, ..)| verb.eq_ignore_ascii_case(b"SAVEPOINT"))
+}
+
+/// Where in a text the names of restart savepoints begin.
+pub(super) fn restart_savepoints(sql: &[u8]) -> impl Iterator<Item = usize> {
+    savepoint_names(sql)
+        .filter(|(.., name)| is_restart_savepoint(name))
+        .map(|(_, at, name)| at + usize::from(name.starts_with(b"\"")))
+}
+
+/// The savepoints that a text names: the first word of the statement, where the name begins, and the name.
+fn savepoint_names(sql: &[u8]) -> impl Iterator<Item = (&[u8], usize, &[u8])> {
+    let mut lexer = Lexer(sql);
+    let (mut verb, mut before): (&[u8], &[u8]) = (b"", b"");
+    std::iter::from_fn(move || {
+        loop {
+            let (word, quote) = match lexer.next_token()? {
+                Token::Word(word) => (word, 0),
+                Token::Quoted(word) => (word, 1),
+                Token::Semicolon => {
+                    (verb, before) = (b"", b"");
+                    continue;
+                }
+                _ => continue,
+            };
+            let named =
+                ["SAVEPOINT", "RELEASE", "TO"].iter().any(|w| before.eq_ignore_ascii_case(w.as_bytes()));
+            if verb.is_empty() {
+                verb = word;
+            }
+            before = word;
+            if named && !word.eq_ignore_ascii_case(b"SAVEPOINT") {
+                return Some((verb, sql.len() - lexer.0.len() - word.len() - quote, word));
+            }
+        }
+    })
 }
 
 /// SET, by what follows: SET LOCAL, SET TRANSACTION and SET CONSTRAINTS end with the transaction.
@@ -335,6 +398,18 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_restart_savepoints_are_found_where_they_stand() {
+        let found = |sql: &str| restart_savepoints(sql.as_bytes()).collect::<Vec<_>>();
+        assert_eq!(found("SAVEPOINT cockroach_restart"), [10]);
+        assert_eq!(found("ROLLBACK TO \"cockroach_restart\"; SELECT cockroach_restart"), [13]);
+        assert_eq!(found("rollback to savepoint Cockroach_Restart; RELEASE cockroach_restart2"), [22, 49]);
+        assert!(found("SAVEPOINT a; SELECT 'RELEASE cockroach_restart'").is_empty());
+        assert!(sets_restart_savepoint(b"SAVEPOINT a; SAVEPOINT cockroach_restart"));
+        assert!(!sets_restart_savepoint(b"ROLLBACK TO SAVEPOINT cockroach_restart"));
+        assert!(!sets_restart_savepoint(b"RELEASE SAVEPOINT cockroach_restart; SAVEPOINT cockroach_restart"));
+    }
+
+    #[test]
     fn session_state_is_recognised() {
         for sql in ["SET search_path = a", "RESET ALL", "SET SESSION x = 1", "SET TIME ZONE 'UTC'"] {
             expect(sql, Class::Setting);
@@ -368,6 +443,39 @@ mod tests {
         expect("-- x\r\nCOMMIT", Class::Commit);
         expect("\x0bCOMMIT", Class::Commit);
         expect("= COMMIT", Class::Unclear);
+    }
+
+    #[test]
+    fn lock_table_is_a_class_of_its_own() {
+        for sql in ["LOCK TABLE a IN ACCESS EXCLUSIVE MODE", "lock a;", "/* x */ LOCK TABLE ONLY a, b NOWAIT"]
+        {
+            expect(sql, Class::Lock);
+        }
+        assert!(!Classes::of(b"LOCK TABLE a; SELECT 1").is(Class::Lock));
+    }
+
+    #[test]
+    fn a_comment_switches_retries_off() {
+        for sql in [
+            "/* reprise:off */ SELECT 1",
+            "SELECT 1 -- reprise:off",
+            "SELECT /*reprise:off*/ 'a'; COMMIT",
+            "BEGIN /* app:shop, reprise:off */",
+            "SELECT 1 /* a /* b */ reprise:off */ ;",
+        ] {
+            assert!(Classes::of(sql.as_bytes()).are_switched_off(), "{sql}");
+        }
+        for sql in [
+            "SELECT '/* reprise:off */'",
+            "SELECT $$ -- reprise:off $$",
+            "/* reprise:offline */ SELECT 1",
+            "/* xreprise:off */ SELECT 1",
+            "SELECT 1 /* Reprise:off */",
+            "SELECT reprise:off",
+        ] {
+            assert!(!Classes::of(sql.as_bytes()).are_switched_off(), "{sql}");
+        }
+        assert!(Classes::of(b"COMMIT /* reprise:off */").is(Class::Commit));
     }
 
     #[test]

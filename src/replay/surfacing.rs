@@ -1,12 +1,13 @@
 //! A conflict that cannot be hidden: the client gets the original error, on a session in the status that it expects.
 
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::cockroach;
 use super::engine::{Engine, Output};
 use super::event::{Outcome, Phase};
 use super::explain::{self, Difference};
-use super::journal::{Effect, Entry};
+use super::journal::{Delivered, Effect, Entry};
 use super::outstanding::{Control, Owner};
 use super::policy::Mode;
 use super::reason::Reason;
@@ -14,11 +15,14 @@ use super::scan::Scan;
 use super::state::State;
 use super::unit::Release;
 use crate::wire::backend::{ErrorFields, Status, tag};
-use crate::wire::{SqlState, encode, frontend};
+use crate::wire::frontend::Parse;
+use crate::wire::{HEADER_BYTES, SqlState, encode, frontend};
 
 /// Fails in every transaction, so that the session is in a failed transaction as the client is told, with none of the
 /// client's savepoints left to go back to: a replay that differed must not be revived.
 const FAIL: &str = "ROLLBACK TO SAVEPOINT reprise_surfaced";
+/// How often the session is brought to its status: a late cancel may strike any of the requests that do it.
+const RESTORATIONS_MAX: u32 = 3;
 
 impl Engine {
     /// The conflict at hand goes to the client as it comes, with DETAIL and HINT: the server is in the very status that the
@@ -98,9 +102,11 @@ impl Engine {
 
     fn note_difference(&mut self, now: Duration, number: usize, failed: bool, out: &mut impl Output) {
         let (statement, statements) = self.journal.statement_number(self.unit.opening, number);
-        let rows_before = self.journal.entry(number).map_or(0, |e| e.delivered.rows);
-        let rows_after = self.reading.rows;
-        self.difference = Some(Difference { statement, statements, rows_before, rows_after, failed });
+        let before = self.journal.entry(number).map_or_else(Delivered::default, |e| e.delivered);
+        let (rows_before, rows_after) = (before.rows, self.reading.rows);
+        let reordered = before.complete && self.reading.unordered.has_the_frames_of(&before.unordered);
+        let rows = (rows_before, rows_after);
+        self.difference = Some(Difference { statement, statements, rows, reordered, failed });
         self.replay_ended(now, out);
         let reason = if self.unit.cancelled { Reason::Cancelled } else { Reason::ResultsDiffer };
         self.state = State::GivingUp { reason, drained: false };
@@ -110,8 +116,14 @@ impl Engine {
     pub(super) fn give_up(&mut self, now: Duration, reason: Reason, out: &mut impl Output) {
         self.replay_ended(now, out);
         self.state = State::GivingUp { reason, drained: false };
-        if self.outstanding.is_empty() {
+        if !self.outstanding.is_empty() {
+            return;
+        }
+        if self.outstanding.ends_cycle() {
             self.go_on_giving_up(now, reason, false, out);
+        } else {
+            // In the middle of a batch it is not known yet whether a transaction is open.
+            self.end_cycle(out);
         }
     }
 
@@ -124,24 +136,72 @@ impl Engine {
         out: &mut impl Output,
     ) {
         let status = self.surfaced_status();
-        if !drained {
+        let restored = drained && self.status == status && self.unit.left;
+        if !restored {
+            self.unit.restorations += 1;
+            if self.unit.restorations > RESTORATIONS_MAX {
+                return self.lose_session(now, out);
+            }
+            self.unit.left = self.status == Status::Idle;
             self.state = State::GivingUp { reason, drained: true };
             let mut bytes = Vec::new();
-            let rollback = (self.status != Status::Idle).then_some(cockroach::ROLLBACK);
-            let fail: &[&str] = if status == Status::Failed { &["BEGIN", FAIL] } else { &[] };
-            for sql in rollback.iter().chain(fail) {
-                encode::query(&mut bytes, sql);
-                self.outstanding.push(frontend::tag::QUERY, Owner::Control(Control::Fail));
+            if self.status != Status::Idle {
+                self.restore_by(cockroach::ROLLBACK, &mut bytes);
+            }
+            self.close_unknown_statements(&mut bytes);
+            if status == Status::Failed {
+                self.restore_by("BEGIN", &mut bytes);
+                self.restore_by(FAIL, &mut bytes);
             }
             out.backend(&bytes);
             if !self.outstanding.is_empty() {
                 return;
             }
         }
-        if self.status != status {
-            return self.lose_session(now, out);
-        }
         self.surface(now, reason, status, out);
+    }
+
+    fn restore_by(&mut self, sql: &str, bytes: &mut Vec<u8>) {
+        encode::query(bytes, sql);
+        self.outstanding.push(frontend::tag::QUERY, Owner::Control(Control::Fail));
+    }
+
+    /// Closes the statements that an attempt has prepared and that are not there as far as the client knows: it was not told
+    /// of them, or has closed them. No rollback undoes a Parse, and the client may take the names for others. The unnamed one
+    /// is closed whatever it is told: it may be another one than the client thinks.
+    fn close_unknown_statements(&mut self, bytes: &mut Vec<u8>) {
+        let (mut known, mut made) = (HashSet::new(), BTreeSet::new());
+        for number in 0..self.journal.len() {
+            let Some(entry) = self.journal.entry(number) else { break };
+            let body = self.journal.frames(number..number + 1).get(HEADER_BYTES..).unwrap_or_default();
+            let told = entry.delivered.succeeded();
+            match entry.tag {
+                frontend::tag::PARSE => {
+                    let name = Parse::view(body).map(|parse| parse.statement).unwrap_or_default();
+                    made.extend(entry.parsed.then_some(name));
+                    if told && !name.is_empty() {
+                        known.insert(name);
+                    }
+                }
+                frontend::tag::CLOSE if told => {
+                    if let Some(name) = frontend::statement_target(body) {
+                        known.remove(name);
+                    }
+                }
+                _ => {}
+            }
+        }
+        made.retain(|name| !known.contains(name));
+        if made.is_empty() {
+            return;
+        }
+        let closes = made.len();
+        made.into_iter().for_each(|name| encode::close_statement(bytes, name));
+        encode::sync(bytes);
+        for _ in 0..closes {
+            self.outstanding.push(frontend::tag::CLOSE, Owner::Control(Control::Fail));
+        }
+        self.outstanding.push(frontend::tag::SYNC, Owner::Control(Control::Fail));
     }
 
     /// The status that the client finds the session in: a failed COMMIT, or statement in autocommit, leaves none open.
@@ -194,8 +254,9 @@ impl Engine {
 
     /// What the client had sent behind the request that failed is executed as the server would, in a failed transaction.
     fn send_behind(&mut self, first: usize, out: &mut impl Output) {
-        let entries = self.journal.entries_from(first);
-        for entry in entries {
+        for number in first..self.journal.len() {
+            let Some(&entry) = self.journal.entry(number) else { break };
+            self.announce_name(number);
             self.outstanding.push(entry.tag, Owner::Unjournalled);
         }
         out.backend(self.journal.frames(first..self.journal.len()));

@@ -18,6 +18,8 @@ pub(super) enum Savepoint {
     None,
     /// It went out before the second cycle, to go back to.
     Set,
+    /// The client sets one of the same name: whether the server takes ours for it is not known yet.
+    TakenOver,
     /// It went with the transaction that had it, and is set anew in the next one.
     Again,
     /// The server refused it, or to go back to it: the transaction is restarted whole.
@@ -65,6 +67,8 @@ pub(super) struct Unit {
     pub(super) at_cycle_start: bool,
     /// The statements that it uses.
     pub(super) names: Names,
+    /// The request at hand uses the unnamed statement of an earlier cycle.
+    pub(super) crosses: bool,
     /// Statements run.
     pub(super) statements: u32,
     /// Attempts, the first included.
@@ -85,6 +89,10 @@ pub(super) struct Unit {
     pub(super) ended: bool,
     /// The request that met the last conflict.
     pub(super) conflict_at: usize,
+    /// Whether the attempt that cannot be hidden is rolled back.
+    pub(super) left: bool,
+    /// How often the session was brought to the status that a surfaced conflict is reported with.
+    pub(super) restorations: u32,
     /// The status that the server was in behind it.
     pub(super) conflict_status: Option<Status>,
     /// How it ended, once that is known.
@@ -108,6 +116,7 @@ impl Unit {
             cycle_ends: false,
             at_cycle_start: true,
             names: Names::default(),
+            crosses: false,
             statements: 0,
             attempts: 1,
             conflicts: 0,
@@ -118,6 +127,8 @@ impl Unit {
             cancelled: false,
             ended: false,
             conflict_at: 0,
+            left: false,
+            restorations: 0,
             conflict_status: None,
             outcome: None,
             not_replayable: None,
@@ -135,6 +146,12 @@ impl Unit {
         self.classes = self.classes.union(classes);
     }
 
+    /// The transaction is run again: how the failed attempt ended says nothing of this one.
+    pub(super) const fn next_attempt(&mut self) {
+        self.attempts += 1;
+        (self.ended, self.outcome) = (false, None);
+    }
+
     /// A statement that may end the transaction is answered with this tag.
     pub(super) fn note_tag(&mut self, tag: Option<&[u8]>) {
         let outcome = match tag {
@@ -142,7 +159,8 @@ impl Unit {
             Some(b"ROLLBACK") => Outcome::RolledBack,
             _ => return,
         };
-        if self.explicit && !matches!(self.outcome, Some(Outcome::Surfaced(_))) {
+        // What is committed stays committed, whatever the rest of the string does.
+        if self.explicit && !matches!(self.outcome, Some(Outcome::Surfaced(_) | Outcome::Committed)) {
             self.outcome = Some(outcome);
         }
         self.ended = true;
@@ -155,6 +173,8 @@ impl Unit {
         let has = |class| self.classes.has(class);
         if self.names.are_lost(self.explicit) {
             Some(Reason::StatementFromBefore)
+        } else if self.classes.are_switched_off() {
+            Some(Reason::SwitchedOff)
         } else if has(Class::Unclear) {
             Some(Reason::UnknownMessage)
         } else if has(Class::Chain) {

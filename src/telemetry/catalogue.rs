@@ -98,6 +98,18 @@ pub static METRICS: &[Metric] = &[
     },
     Metric { name: "reprise_backoff_seconds", kind: SECONDS, labels: &[], help: "Pause before each replay." },
     Metric {
+        name: "reprise_admission_seconds",
+        kind: SECONDS,
+        labels: &[],
+        help: "Time that a replay waited for its turn under max_concurrent_replays; only of those that had to wait.",
+    },
+    Metric {
+        name: "reprise_replays_waiting",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Replays that wait for their turn now.",
+    },
+    Metric {
         name: "reprise_replayed_bytes_total",
         kind: Kind::Counter,
         labels: &[],

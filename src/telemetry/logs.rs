@@ -80,6 +80,9 @@ pub(super) fn log(session: u64, event: &Event) {
         Event::BackedOff { attempt, pause } => {
             tracing::debug!(session, attempt, pause_us = micros(*pause), "backing off");
         }
+        Event::Admitted { waited } => {
+            tracing::debug!(session, waited_us = micros(*waited), "admitted");
+        }
         Event::ReplayStarted { attempt, journal_bytes } => {
             tracing::debug!(session, attempt, journal_bytes, "replay started");
         }
@@ -173,6 +176,7 @@ mod tests {
         let events = [
             Event::Conflict { sqlstate: SqlState::SERIALIZATION_FAILURE, phase: Phase::Commit },
             Event::BackedOff { attempt: 2, pause: Duration::from_millis(1) },
+            Event::Admitted { waited: Duration::from_millis(2) },
             Event::ReplayStarted { attempt: 2, journal_bytes: 99 },
             Event::ReplayEnded { elapsed: Duration::from_millis(3) },
             end(Outcome::Committed, 0),

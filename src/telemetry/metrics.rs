@@ -22,6 +22,7 @@ pub(super) struct Metrics {
     replay_seconds: Histogram,
     retry_seconds: Histogram,
     backoff_seconds: Histogram,
+    admission_seconds: Histogram,
     replayed_bytes: IntCounter,
     refused: Labelled<Refusal>,
     broken: Labelled<Breakage>,
@@ -30,6 +31,7 @@ pub(super) struct Metrics {
     pub(super) cancel_requests: IntCounter,
     pub(super) upstream_connect_errors: IntCounter,
     pub(super) journal_bytes: IntGauge,
+    pub(super) replays_waiting: IntGauge,
 }
 
 impl Metrics {
@@ -48,6 +50,7 @@ impl Metrics {
             replay_seconds: make.histogram("reprise_replay_seconds"),
             retry_seconds: make.histogram("reprise_retry_seconds"),
             backoff_seconds: make.histogram("reprise_backoff_seconds"),
+            admission_seconds: make.histogram("reprise_admission_seconds"),
             replayed_bytes: make.counter("reprise_replayed_bytes_total"),
             refused: by_cause(&make.counters("reprise_sessions_refused_total")),
             broken: by_breakage(&make.counters("reprise_sessions_broken_total")),
@@ -56,6 +59,7 @@ impl Metrics {
             cancel_requests: make.counter("reprise_cancel_requests_total"),
             upstream_connect_errors: make.counter("reprise_upstream_connect_errors_total"),
             journal_bytes: make.gauge("reprise_journal_bytes"),
+            replays_waiting: make.gauge("reprise_replays_waiting"),
         }
     }
 
@@ -66,6 +70,7 @@ impl Metrics {
                 self.conflicts.count((known, *phase));
             }
             Event::BackedOff { pause, .. } => self.backoff_seconds.observe(pause.as_secs_f64()),
+            Event::Admitted { waited } => self.admission_seconds.observe(waited.as_secs_f64()),
             Event::ReplayStarted { journal_bytes, .. } => self.replayed_bytes.inc_by(*journal_bytes as u64),
             Event::ReplayEnded { elapsed } => self.replay_seconds.observe(elapsed.as_secs_f64()),
             Event::TransactionEnded(end) => self.count_end(end),

@@ -37,6 +37,10 @@ pub enum Refusal {
     StartupTimeout,
     /// What came was no startup message, or one of a protocol that is not spoken.
     ProtocolViolation,
+    /// A startup parameter of Reprise's own has no such name or value.
+    BadParameter,
+    /// LOCK TABLE is to be ignored on a database that has table locks.
+    LockTable,
     /// The database could not be reached.
     UpstreamUnreachable,
     /// The proxy is shutting down.
@@ -55,12 +59,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every cause.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::MaxConnections,
         Self::MaxConnectionsPerUser,
         Self::MaxConnectionsPerAddress,
         Self::StartupTimeout,
         Self::ProtocolViolation,
+        Self::BadParameter,
+        Self::LockTable,
         Self::UpstreamUnreachable,
         Self::ShuttingDown,
         Self::TlsRequired,
@@ -78,6 +84,8 @@ impl Refusal {
             Self::MaxConnectionsPerAddress => "max_connections_per_address",
             Self::StartupTimeout => "startup_timeout",
             Self::ProtocolViolation => "protocol_violation",
+            Self::BadParameter => "bad_parameter",
+            Self::LockTable => "lock_table",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::ShuttingDown => "shutting_down",
             Self::TlsRequired => "tls_required",
@@ -153,6 +161,13 @@ impl Telemetry {
         SessionGuard(self.metrics.sessions.clone())
     }
 
+    /// Counts a replay that waits for its turn; it does so until the guard is dropped.
+    #[must_use]
+    pub fn replay_waits(&self) -> WaitGuard {
+        self.metrics.replays_waiting.inc();
+        WaitGuard(self.metrics.replays_waiting.clone())
+    }
+
     /// Counts a client connection that did not become a session. Logging it is left to who knows the peer.
     pub fn refused(&self, cause: Refusal) {
         self.metrics.count_refusal(cause);
@@ -207,6 +222,16 @@ impl Telemetry {
 pub struct SessionGuard(IntGauge);
 
 impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A replay that is counted as waiting.
+#[derive(Debug)]
+pub struct WaitGuard(IntGauge);
+
+impl Drop for WaitGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -101,6 +101,12 @@ impl<'a> ErrorFields<'a> {
     }
 }
 
+/// The first value of a DataRow; `None` if it is NULL, or there is none.
+pub fn first_value(body: &[u8]) -> Option<&[u8]> {
+    let length = u32::from_be_bytes(*body.get(2..)?.first_chunk::<4>()?);
+    body.get(6..)?.get(..length as usize)
+}
+
 /// The tag of a CommandComplete message.
 pub fn command_tag(body: &[u8]) -> Option<&[u8]> {
     split_cstr(body).map(|(tag, _)| tag)

@@ -27,14 +27,28 @@ pub fn query(out: &mut Vec<u8>, sql: &str) {
 /// under other names, or without one, is left alone. It begins with a Close, because an earlier one may not have got to its end.
 pub fn bind_named(out: &mut Vec<u8>, name: &str, sql: &[u8]) {
     close_statement(out, name.as_bytes());
-    message(out, frontend::tag::PARSE, |out| {
-        cstr(out, name.as_bytes());
-        cstr(out, sql);
-        out.extend(0u16.to_be_bytes());
-    });
+    parse(out, name.as_bytes(), sql);
     message(out, frontend::tag::BIND, |out| {
         cstr(out, name.as_bytes());
         cstr(out, name.as_bytes());
+        out.extend([0; 6]);
+    });
+}
+
+/// Parse of a statement, with no parameter types given.
+pub fn parse(out: &mut Vec<u8>, name: &[u8], sql: &[u8]) {
+    message(out, frontend::tag::PARSE, |out| {
+        cstr(out, name);
+        cstr(out, sql);
+        out.extend(0u16.to_be_bytes());
+    });
+}
+
+/// Bind of a statement without parameters to the unnamed portal.
+pub fn bind(out: &mut Vec<u8>, statement: &str) {
+    message(out, frontend::tag::BIND, |out| {
+        cstr(out, b"");
+        cstr(out, statement.as_bytes());
         out.extend([0; 6]);
     });
 }
@@ -95,13 +109,22 @@ pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
 
 /// An ErrorResponse with the fields given, in their order.
 pub fn error_response<'a>(out: &mut Vec<u8>, fields: impl IntoIterator<Item = (u8, &'a [u8])>) {
-    message(out, backend::tag::ERROR_RESPONSE, |out| {
-        for (field, value) in fields {
-            out.push(field);
-            cstr(out, value);
-        }
-        out.push(0);
-    });
+    message(out, backend::tag::ERROR_RESPONSE, |out| error_fields(out, fields));
+}
+
+/// A NoticeResponse.
+pub fn notice(out: &mut Vec<u8>, text: &str, hint: &str) {
+    let fields = [(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', "00000"), (b'M', text), (b'H', hint)];
+    let fields = fields.map(|(field, value)| (field, value.as_bytes()));
+    message(out, backend::tag::NOTICE_RESPONSE, |out| error_fields(out, fields));
+}
+
+fn error_fields<'a>(out: &mut Vec<u8>, fields: impl IntoIterator<Item = (u8, &'a [u8])>) {
+    for (field, value) in fields {
+        out.push(field);
+        cstr(out, value);
+    }
+    out.push(0);
 }
 
 /// The error with `detail` and `hint` added: after what the server itself said there, on a line of their own.

@@ -4,6 +4,7 @@ pub mod backend;
 pub mod encode;
 mod frame;
 pub mod frontend;
+pub mod options;
 pub mod sasl;
 mod sqlstate;
 pub mod startup;

@@ -23,6 +23,10 @@ impl SqlState {
     pub const RESOLUTION_UNKNOWN: Self = Self(*b"08007");
     /// A feature that is not there.
     pub const FEATURE_NOT_SUPPORTED: Self = Self(*b"0A000");
+    /// A parameter cannot have this value.
+    pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
+    /// A parameter, or another object, that there is not.
+    pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
     /// A transaction was idle for too long.
     pub const IDLE_IN_TRANSACTION_TIMEOUT: Self = Self(*b"25P03");
     /// The transaction is aborted; commands are ignored until its end.

@@ -16,14 +16,18 @@ mod golden_cases;
 mod hidden;
 mod idle;
 mod limits;
+mod lock_table;
 mod operations;
 mod own_logins;
 mod postgres_dialect;
 #[path = "../program/mod.rs"]
 mod program;
+mod round_trips;
 mod sockets;
 mod support;
 mod surfaced;
+mod switches;
 mod tls_clients;
 mod tls_upstream;
 mod transparency;
+mod turns;

@@ -7,7 +7,7 @@ use golden::{Backend, Frontend};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use reprise::replay::{Begin, Dialect, Mode, Policy};
+use reprise::replay::{Begin, Dialect, LockTable, Mode, Policy};
 
 use crate::bytes::frame;
 use crate::cases;
@@ -45,6 +45,8 @@ enum Operation {
     Wait,
     /// Some milliseconds pass.
     Pass(u8),
+    /// A replay gets its turn.
+    Admit,
     /// A CancelRequest.
     Cancel,
     /// The client is gone.
@@ -66,6 +68,11 @@ const REQUESTS: &[&[&str]] = &[
     &["Query \"ROLLBACK TO SAVEPOINT a\""],
     &["Query \"SAVEPOINT cockroach_restart\""],
     &["Query \"SET x = 1\""],
+    &["Query \"LOCK TABLE t\""],
+    &["Query \"BEGIN\"", "Query \"LOCK TABLE t\"", "Query \"UPDATE t SET v = 1\"", "Query \"COMMIT\""],
+    &["Query \"BEGIN ISOLATION LEVEL READ COMMITTED\""],
+    &["Parse \"\" \"LOCK TABLE t\"", "Bind \"\" \"\"", "Describe P \"\"", "Execute \"\" 0", "Sync"],
+    &["Query \"UPDATE t SET v = 1 /* reprise:off */\""],
     &["Query \"PREPARE p AS SELECT 1\""],
     &["Query \"CREATE TABLE u (a INT)\""],
     &["Query \"BEGIN; UPDATE t SET v = 1; COMMIT\""],
@@ -133,6 +140,7 @@ fn proper() -> impl Strategy<Value = Operation> {
         2 => Just(Operation::Wait),
         1 => (0..20u8).prop_map(Operation::Pass),
         1 => Just(Operation::Cancel),
+        2 => Just(Operation::Admit),
     ]
 }
 
@@ -154,10 +162,12 @@ fn policy() -> impl Strategy<Value = (Policy, Dialect)> {
     let mode = prop_oneof![6 => Just(Mode::Transparent), 1 => Just(Mode::Observe)];
     let dialect = prop_oneof![Just(Dialect::Cockroach), Just(Dialect::Postgres)];
     let begin = prop_oneof![Just(Begin::Immediate), Just(Begin::Auto), Just(Begin::Deferred)];
-    (mode, dialect, begin, 1..5u32, 100..2000usize).prop_map(
-        |(mode, dialect, begin, max_attempts, journal_bytes)| {
+    let lock_table = select(&LockTable::ALL[..]);
+    (mode, dialect, begin, lock_table, 1..5u32, 100..2000usize).prop_map(
+        |(mode, dialect, begin, lock_table, max_attempts, journal_bytes)| {
             let hold_bytes = journal_bytes / 4;
-            (Policy { mode, begin, max_attempts, journal_bytes, hold_bytes, ..Policy::default() }, dialect)
+            let limits = Policy { max_attempts, journal_bytes, hold_bytes, ..Policy::default() };
+            (Policy { mode, begin, lock_table, ..limits }, dialect)
         },
     )
 }
@@ -202,6 +212,7 @@ impl Scene {
             Operation::FromServer(frame) => session.server_sends(&frame.0),
             Operation::Wait => session.wait(),
             Operation::Pass(milliseconds) => session.pass(Duration::from_millis((*milliseconds).into())),
+            Operation::Admit => session.admit(),
             Operation::Cancel => {
                 session.cancel();
             }

@@ -23,6 +23,7 @@ pub(crate) struct Record {
     /// The most bytes that it has been handed at once.
     input_bytes: usize,
     granted_bytes: usize,
+    replays: u32,
     /// Nothing may be sent any more.
     over: bool,
 }
@@ -63,6 +64,11 @@ impl Output for Record {
     fn hold(&mut self, journal_bytes: usize) -> bool {
         self.granted_bytes = journal_bytes;
         true
+    }
+    fn admit(&mut self, _: Duration) -> bool {
+        // Every other replay waits for its turn.
+        self.replays += 1;
+        self.replays % 2 == 1
     }
     fn close(&mut self) {
         assert!(!self.over, "closed twice");
@@ -178,6 +184,13 @@ impl Session {
         if let Some(due) = self.engine.deadline() {
             self.pass(due.saturating_sub(self.now));
         }
+    }
+
+    /// A replay gets its turn, if it waits for it.
+    pub(crate) fn admit(&mut self) {
+        self.engine.admitted(self.now, &mut self.record);
+        self.take(Side::Client);
+        self.check();
     }
 
     /// Whether the CancelRequest goes on to the server.

@@ -60,6 +60,10 @@ impl<'a> Ledger<'a> {
         }
         let story: Vec<&Shown> =
             self.reader.shown.iter().filter(|shown| shown.connection == attempt.connection).collect();
+        // What was only prepared leaves nothing to find.
+        if !attempt.steps.iter().any(|step| step.id.kind == Kind::Run) {
+            return Ok(());
+        }
         let Some(first) = attempt.steps.first() else { return Ok(()) };
         let from = if self.last.0 == attempt.connection { self.last.1 } else { 0 };
         let starts = (from..story.len()).filter(|at| story[*at].id == first.id);
@@ -87,7 +91,9 @@ impl<'a> Ledger<'a> {
 
     /// The attempt began as the client began it.
     fn beginning(&self, attempt: &Attempt, steps: &[&Shown]) -> Result<(), String> {
-        let begins = steps.iter().any(|shown| shown.role == Role::Begin);
+        // What a name stands for is not known of what was never answered.
+        let unknown = steps.first().is_some_and(|shown| shown.told == Told::Waiting);
+        let begins = unknown || steps.iter().any(|shown| shown.role == Role::Begin);
         match attempt.opening {
             Opening::Explicit if !begins => {
                 let first = attempt.steps.first().map(|step| step.id.to_string()).unwrap_or_default();

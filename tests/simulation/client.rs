@@ -10,7 +10,7 @@ use reprise::replay::Dialect;
 use crate::plan::Plan;
 use crate::reader::{Expected, Reader, Role};
 use crate::scenario::Scenario;
-use crate::sql::{Statement, Tag};
+use crate::sql::{self, Statement, Tag};
 use crate::story::{Kind, StepId};
 
 /// A statement that the client has prepared under a name.
@@ -55,17 +55,18 @@ impl Client {
     pub(crate) fn new(number: u32, seed: u64, scenario: &Scenario) -> Self {
         let mut rng = Rng::with_seed(seed ^ (u64::from(number) << 32) ^ 0xc11e);
         let plan = Plan::new(rng.fork(), scenario);
+        let query_drops_unnamed = scenario.traits.dialect == Dialect::Postgres;
         Self {
             number,
             rng,
             plan,
-            reader: Reader::new(),
+            reader: Reader::new(query_drops_unnamed),
             next_tag: 0,
             named: BTreeMap::new(),
             unnamed: None,
             suspended: None,
             in_batch: false,
-            query_drops_unnamed: scenario.traits.dialect == Dialect::Postgres,
+            query_drops_unnamed,
         }
     }
 
@@ -208,14 +209,17 @@ impl Client {
     fn describe_statement(&mut self, name: &str, out: &mut Vec<Frontend>) {
         let Some(named) = self.named.get(name) else { return };
         let id = StepId { kind: Kind::DescribeStatement, tag: named.tag, part: 0 };
-        self.reader.expect(Expected::DescribeStatement, [(id, Role::Prepares)]);
+        let expected = Expected::DescribeStatement { name: name.to_owned() };
+        self.reader.expect(expected, [(id, Role::Prepares)]);
         out.push(Frontend::Describe(Target::Statement, name.to_owned()));
     }
 
     fn parse(&mut self, name: &str, sql: &str, out: &mut Vec<Frontend>) -> Tag {
         let tag = self.tag();
         let id = StepId { kind: Kind::Parse, tag, part: 0 };
-        self.reader.expect(Expected::Parse { name: name.to_owned() }, [(id, Role::Prepares)]);
+        let read = sql::read(sql, &[]).and_then(|mut statements| statements.pop());
+        let role = read.map_or(Role::Other, |read| Role::of(&read.statement));
+        self.reader.expect(Expected::Parse { name: name.to_owned(), role }, [(id, Role::Prepares)]);
         out.push(Frontend::Parse { name: name.to_owned(), sql: format!("{sql} /* {tag} */"), types: vec![] });
         tag
     }
@@ -228,7 +232,7 @@ impl Client {
                 return name;
             }
             self.named.remove(&name);
-            self.reader.expect(Expected::Close, []);
+            self.reader.expect(Expected::Close { name: name.clone() }, []);
             out.push(Frontend::Close(Target::Statement, name));
         }
         let free = (0..NAMES).map(|number| format!("s{number}")).find(|name| !self.named.contains_key(name));
@@ -278,7 +282,8 @@ impl Client {
         let portal = if in_parts { format!("p{}", tag.number) } else { String::new() };
         let mut texts: Vec<String> = values.iter().map(i64::to_string).collect();
         texts.push(tag.to_string());
-        self.reader.expect(Expected::Bind, [(StepId { kind: Kind::Bind, tag, part: 0 }, Role::Prepares)]);
+        let expected = Expected::Bind { portal: portal.clone(), statement: name.clone() };
+        self.reader.expect(expected, [(StepId { kind: Kind::Bind, tag, part: 0 }, Role::Prepares)]);
         out.push(Frontend::Bind {
             portal: portal.clone(),
             statement: name,
@@ -292,7 +297,7 @@ impl Client {
             out.push(Frontend::Describe(Target::Portal, portal.clone()));
         }
         let id = StepId { kind: Kind::Run, tag, part: 0 };
-        self.reader.expect(Expected::Execute, [(id, Role::of(statement))]);
+        self.reader.expect(Expected::Execute { portal: portal.clone() }, [(id, Role::of(statement))]);
         let max_rows = if in_parts { self.rng.i32(1..=2) } else { 0 };
         if in_parts {
             self.suspended = Some(Suspended { name: portal.clone(), tag, part: 1 });
@@ -302,7 +307,7 @@ impl Client {
 
     fn go_on_reading(&mut self, mut suspended: Suspended, out: &mut Vec<Frontend>) {
         let id = StepId { kind: Kind::Run, tag: suspended.tag, part: suspended.part };
-        self.reader.expect(Expected::Execute, [(id, Role::Other)]);
+        self.reader.expect(Expected::Execute { portal: suspended.name.clone() }, [(id, Role::Other)]);
         let max_rows = self.rng.i32(0..=2);
         out.push(Frontend::Execute { portal: suspended.name.clone(), max_rows });
         suspended.part += 1;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use golden::Backend;
 use golden::notation::Fields;
 
-use crate::sql::Statement;
+use crate::sql::{Statement, Tag};
 use crate::story::{StepId, comparable, sqlstate};
 
 /// What a step does to the transaction.
@@ -68,13 +68,20 @@ pub(crate) struct Cycle {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     Query,
-    Parse { name: String },
-    Bind,
-    DescribeStatement,
+    Parse { name: String, role: Role },
+    Bind { portal: String, statement: String },
+    DescribeStatement { name: String },
     DescribePortal,
-    Execute,
-    Close,
+    Execute { portal: String },
+    Close { name: String },
     Sync,
+}
+
+/// What the server has under the names of a client: a Parse that fails leaves what was there before.
+#[derive(Debug, Default)]
+struct Names {
+    statements: HashMap<String, (Role, Tag)>,
+    portals: HashMap<String, Role>,
 }
 
 #[derive(Debug)]
@@ -106,12 +113,15 @@ pub(crate) struct Reader {
     pub(crate) lost_names: Vec<String>,
     /// Errors of the last volley.
     pub(crate) errors: Vec<String>,
+    names: Names,
+    /// A simple Query drops the unnamed statement.
+    query_drops_unnamed: bool,
 }
 
 impl Reader {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(query_drops_unnamed: bool) -> Self {
         let cycles = vec![Cycle::default()];
-        Self { cycles, status: Some('I'), setting: "start".into(), ..Self::default() }
+        Self { cycles, status: Some('I'), setting: "start".into(), query_drops_unnamed, ..Self::default() }
     }
 
     /// A request goes out.
@@ -143,6 +153,7 @@ impl Reader {
     /// A new connection: what was not answered never will be.
     pub(crate) fn reconnect(&mut self) {
         self.pending.clear();
+        self.names = Names::default();
         (self.status, self.must_sync, self.cycle_failed) = (Some('I'), false, false);
         self.cycles.push(Cycle::default());
         self.connection += 1;
@@ -184,7 +195,40 @@ impl Reader {
         self.take(frame)
     }
 
+    /// What a step that goes by a name is about, now that everything before it is answered.
+    fn resolve(&mut self) {
+        let Some(Pending { expected, steps, .. }) = self.pending.front() else { return };
+        let Some(shown) = self.shown.get_mut(steps.start) else { return };
+        match expected {
+            Expected::Execute { portal } => {
+                shown.role = self.names.portals.get(portal).copied().unwrap_or(shown.role);
+            }
+            Expected::DescribeStatement { name } => {
+                shown.id.tag = self.names.statements.get(name).map_or(shown.id.tag, |(_, tag)| *tag);
+            }
+            _ => {}
+        }
+    }
+
+    /// The request at the front has succeeded: what that means for the names.
+    fn note_names(&mut self) {
+        let Some(Pending { expected, steps, .. }) = self.pending.front() else { return };
+        let Names { statements, portals } = &mut self.names;
+        match expected {
+            Expected::Parse { name, role } => {
+                statements.insert(name.clone(), (*role, self.shown[steps.start].id.tag));
+            }
+            Expected::Bind { portal, statement } => {
+                let role = statements.get(statement).map_or(Role::Other, |(role, _)| *role);
+                portals.insert(portal.clone(), role);
+            }
+            Expected::Close { name } => drop(statements.remove(name)),
+            _ => {}
+        }
+    }
+
     fn take(&mut self, frame: Backend) -> Result<(), String> {
+        self.resolve();
         match &frame {
             Backend::ReadyForQuery(status) => self.ready(*status),
             Backend::ErrorResponse(fields) => {
@@ -192,13 +236,16 @@ impl Reader {
                 self.fail(&frame, fields.clone())
             }
             _ => {
+                let query = self.pending.front().is_some_and(|pending| pending.expected == Expected::Query);
+                let ends = ends(&frame, query);
+                if ends {
+                    self.note_names();
+                }
                 let Some(pending) = self.pending.front_mut() else { return Ok(()) };
                 let at = pending.steps.start;
-                if pending.steps.is_empty() && pending.expected != Expected::Close {
+                if pending.steps.is_empty() && !matches!(pending.expected, Expected::Close { .. }) {
                     return Err(format!("{frame} behind the last statement"));
                 }
-                let query = pending.expected == Expected::Query;
-                let ends = ends(&frame, query);
                 if ends && query {
                     pending.steps.start += 1;
                 } else if ends {
@@ -217,6 +264,9 @@ impl Reader {
         let Some(pending) = self.pending.pop_front() else { return Ok(()) };
         if !pending.steps.is_empty() {
             return Err(format!("ReadyForQuery before {}", self.shown[pending.steps.start].id));
+        }
+        if pending.expected == Expected::Query && self.query_drops_unnamed {
+            self.names.statements.remove("");
         }
         self.status = Some(status);
         self.cycle_failed = false;
@@ -237,7 +287,7 @@ impl Reader {
             shown.told = Told::Complete;
         } else if pending.expected == Expected::Sync {
             self.cycles[pending.cycle].error = Some(fields);
-        } else if pending.expected != Expected::Close {
+        } else if !matches!(pending.expected, Expected::Close { .. }) {
             return Err(format!("{frame} behind the last statement"));
         }
         steps.for_each(|at| self.shown[at].told = Told::Skipped);
@@ -255,7 +305,7 @@ impl Reader {
                 self.must_sync = false;
                 return;
             }
-            if let Expected::Parse { name } = &pending.expected {
+            if let Expected::Parse { name, .. } = &pending.expected {
                 self.lost_names.push(name.clone());
             }
             let steps = std::mem::replace(&mut pending.steps, 0..0);
@@ -289,16 +339,16 @@ fn fits(expected: &Expected, frame: &Backend) -> bool {
                 | B::ReadyForQuery(_)
         ),
         Expected::Parse { .. } => matches!(frame, B::ParseComplete),
-        Expected::Bind => matches!(frame, B::BindComplete),
-        Expected::DescribeStatement => {
+        Expected::Bind { .. } => matches!(frame, B::BindComplete),
+        Expected::DescribeStatement { .. } => {
             matches!(frame, B::ParameterDescription(_) | B::RowDescription(_) | B::NoData)
         }
         Expected::DescribePortal => matches!(frame, B::RowDescription(_) | B::NoData),
-        Expected::Execute => matches!(
+        Expected::Execute { .. } => matches!(
             frame,
             B::DataRow(_) | B::CommandComplete(_) | B::EmptyQueryResponse | B::PortalSuspended
         ),
-        Expected::Close => matches!(frame, B::CloseComplete),
+        Expected::Close { .. } => matches!(frame, B::CloseComplete),
         Expected::Sync => matches!(frame, B::ReadyForQuery(_)),
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Scenario {
     pub(crate) habits: Habits,
     /// Whether journals beyond what is always granted are refused.
     pub(crate) grants_journals: bool,
+    /// Whether every replay waits for its turn.
+    pub(crate) turns_wait: bool,
     /// One client has the database for itself and meets nothing but conflicts, under a policy with hardly a limit.
     pub(crate) alone: bool,
 }
@@ -101,6 +103,7 @@ impl Scenario {
             transactions: rng.u32(2..=6),
             habits: habits(&mut rng, alone),
             grants_journals: alone || rng.u32(0..10) > 0,
+            turns_wait: seed.is_multiple_of(4),
             alone,
         }
     }

@@ -21,6 +21,9 @@ pub(crate) struct Wires {
     pub(crate) events: Vec<Event>,
     pub(crate) held_bytes: usize,
     grants: bool,
+    /// Whether replays wait for their turn, and whether one does.
+    turns_wait: bool,
+    queued: bool,
     closed: bool,
     trace: Trace,
 }
@@ -45,6 +48,10 @@ impl Output for Wires {
         }
         granted
     }
+    fn admit(&mut self, _: Duration) -> bool {
+        self.queued = self.turns_wait;
+        !self.queued
+    }
     fn close(&mut self) {
         self.trace.note("closed".into());
         self.closed = true;
@@ -68,6 +75,8 @@ pub(crate) enum Move {
     Answers,
     ToClient,
     Timer,
+    /// The turn of a replay comes.
+    Admit,
     ServerLeft,
     /// The server learns that nobody is there any more.
     EndOfRequests,
@@ -95,6 +104,8 @@ pub(crate) struct Session {
     deaf: bool,
     /// The deadline for which the timer has rung: it rings once for each.
     rung: Option<Duration>,
+    /// Every turn comes before the replay gives up waiting for it.
+    turns_come: bool,
     reconnects_left: u32,
     number: u32,
 }
@@ -102,12 +113,12 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(number: u32, seed: u64, scenario: &Scenario, bare: bool, trace: bool) -> Self {
         let middle = if bare { Middle::Wire } else { engine(scenario) };
-        let grants = scenario.grants_journals;
+        let (grants, turns_wait) = (scenario.grants_journals, scenario.turns_wait);
         Self {
             client: Client::new(number, seed, scenario),
             server: Server::new(number, 0, scenario.traits),
             middle,
-            wires: Wires { grants, trace: Trace::new(trace, scenario), ..Wires::default() },
+            wires: Wires { grants, turns_wait, trace: Trace::new(trace, scenario), ..Wires::default() },
             requests: Vec::new(),
             from_client: Vec::new(),
             from_server: Vec::new(),
@@ -116,6 +127,7 @@ impl Session {
             over: false,
             deaf: false,
             rung: None,
+            turns_come: scenario.alone,
             reconnects_left: 2,
             number,
         }
@@ -175,7 +187,9 @@ impl Session {
         add(self.server.has_work(), Move::Serve);
         add(!self.server.outbox.is_empty(), Move::Answers);
         add(!self.wires.to_client.is_empty(), Move::ToClient);
-        add(live && self.deadline().is_some() && self.deadline() != self.rung, Move::Timer);
+        let ringing = self.deadline().is_some() && self.deadline() != self.rung;
+        add(live && ringing && !(self.wires.queued && self.turns_come), Move::Timer);
+        add(live && self.wires.queued, Move::Admit);
         add(live && self.server.closed && self.server.outbox.is_empty(), Move::ServerLeft);
         let served = self.wires.to_server.is_empty() && !self.server.has_work();
         add(self.over && served && !self.server.closed, Move::EndOfRequests);
@@ -253,6 +267,15 @@ impl Session {
                 self.wires.trace.settle();
                 self.after_engine(now)
             }
+            Move::Admit => {
+                self.wires.trace.note("admit".into());
+                self.wires.queued = false;
+                if let Middle::Engine(engine) = &mut self.middle {
+                    engine.admitted(now, &mut self.wires);
+                }
+                self.wires.trace.settle();
+                self.after_engine(now)
+            }
             Move::ServerLeft => {
                 self.wires.trace.note("crash".into());
                 if let Middle::Engine(engine) = &mut self.middle {
@@ -323,6 +346,9 @@ impl Session {
     /// What the shell does after every call: the session is closed if the engine says so, and requests that had to wait
     /// are offered again.
     fn after_engine(&mut self, now: Duration) -> Result<(), String> {
+        if let Middle::Engine(engine) = &self.middle {
+            self.wires.queued &= engine.uses_turn();
+        }
         if !self.wires.closed && !self.from_client.is_empty() {
             self.offer_requests(now)?;
             self.wires.trace.settle();
@@ -345,7 +371,7 @@ impl Session {
         self.wires.to_client.clear();
         self.wires.to_server.clear();
         (self.wires.closed, self.over, self.deaf, self.rung) = (false, false, false, None);
-        self.wires.held_bytes = 0;
+        (self.wires.held_bytes, self.wires.queued) = (0, false);
         self.wires.trace.begin_anew(scenario);
     }
 }

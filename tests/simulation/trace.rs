@@ -29,6 +29,9 @@ impl Trace {
         if scenario.traits.dialect == Dialect::Cockroach {
             lines.push("@dialect cockroach".into());
         }
+        if scenario.turns_wait {
+            lines.push("@turns wait".into());
+        }
         lines.push(format!(
             "@policy max_attempts={} timeout_ms={} journal_bytes={} begin={} hold_bytes={}",
             policy.max_attempts,

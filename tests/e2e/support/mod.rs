@@ -3,6 +3,7 @@
 pub(crate) mod certificates;
 pub(crate) mod database;
 pub(crate) mod fake;
+pub(crate) mod network;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod secure;

@@ -1,0 +1,179 @@
+//! A client's startup parameters: those of Reprise are read and kept from the database, the others go on as they are.
+
+use thiserror::Error;
+
+use crate::config::Client;
+use crate::replay::Mode;
+use crate::wire::SqlState;
+use crate::wire::options;
+use crate::wire::startup::startup_message;
+
+/// What the name of each parameter of Reprise begins with.
+const PREFIX: &[u8] = b"reprise.";
+/// Names what is done about conflicts in this session.
+const MODE: &[u8] = b"reprise.mode";
+
+/// What a startup packet asks for.
+#[derive(Debug, PartialEq)]
+pub(super) struct Parameters {
+    /// The startup packet for the database.
+    pub(super) packet: Vec<u8>,
+    /// What the client wants done about conflicts, if it says so.
+    pub(super) mode: Option<Mode>,
+    /// Who it is.
+    pub(super) client: Client,
+}
+
+/// A parameter of Reprise that there is not, or that has no such value.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum BadParameter {
+    /// There is none of this name.
+    #[error("unrecognized configuration parameter \"{0}\"")]
+    Name(String),
+    /// The mode is none.
+    #[error("invalid value for parameter \"reprise.mode\": \"{0}\"")]
+    Mode(String),
+}
+
+impl BadParameter {
+    /// What PostgreSQL reports for such a parameter of its own.
+    pub(super) const fn sqlstate(&self) -> SqlState {
+        match self {
+            Self::Name(_) => SqlState::UNDEFINED_OBJECT,
+            Self::Mode(_) => SqlState::INVALID_PARAMETER_VALUE,
+        }
+    }
+
+    /// What to do about it.
+    pub(super) fn hint(&self) -> String {
+        match self {
+            Self::Name(_) => "The only parameter of Reprise is reprise.mode.".to_owned(),
+            Self::Mode(_) => format!("Available values: {}.", Mode::ALL.map(Mode::name).join(", ")),
+        }
+    }
+}
+
+impl Parameters {
+    /// Reads the parameters. As in PostgreSQL one of its own wins over the same one in `options`, and a later over an earlier.
+    pub(super) fn read<'a>(
+        parameters: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Self, BadParameter> {
+        let (mut in_options, mut alone) = (None, None);
+        let mut client = Client::default();
+        let mut kept: Vec<(&[u8], Vec<u8>)> = Vec::new();
+        for (name, value) in parameters {
+            if is_ours(name) {
+                alone = Some(mode(name, value)?);
+                continue;
+            }
+            match name {
+                b"options" => {
+                    let (asked, left) = read_options(value)?;
+                    in_options = asked.or(in_options);
+                    kept.extend(left.map(|left| (name, left)));
+                    continue;
+                }
+                b"user" => client.user = value.into(),
+                b"database" => client.database = value.into(),
+                b"application_name" => client.application_name = value.into(),
+                _ => {}
+            }
+            kept.push((name, value.to_vec()));
+        }
+        if client.database.is_empty() {
+            client.database.clone_from(&client.user);
+        }
+        let packet = startup_message(kept.iter().map(|(name, value)| (*name, value.as_slice())));
+        Ok(Self { packet, mode: alone.or(in_options), client })
+    }
+}
+
+/// The mode that `options` ask for, and what is left of them for the database.
+fn read_options(text: &[u8]) -> Result<(Option<Mode>, Option<Vec<u8>>), BadParameter> {
+    let ours: Vec<_> = options::switches(text).into_iter().filter(|switch| is_ours(&switch.name)).collect();
+    if ours.is_empty() {
+        return Ok((None, Some(text.to_vec())));
+    }
+    let mut asked = None;
+    for switch in &ours {
+        asked = Some(mode(&switch.name, switch.value.as_deref().unwrap_or_default())?);
+    }
+    Ok((asked, options::without(text, ours.into_iter().map(|switch| switch.span))))
+}
+
+fn is_ours(name: &[u8]) -> bool {
+    name.get(..PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX))
+}
+
+fn mode(name: &[u8], value: &[u8]) -> Result<Mode, BadParameter> {
+    if !name.eq_ignore_ascii_case(MODE) {
+        return Err(BadParameter::Name(String::from_utf8_lossy(name).into_owned()));
+    }
+    let named = |mode: &Mode| value.eq_ignore_ascii_case(mode.name().as_bytes());
+    let mode = Mode::ALL.into_iter().find(named);
+    mode.ok_or_else(|| BadParameter::Mode(String::from_utf8_lossy(value).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::startup::Initial;
+
+    fn read(parameters: &[(&str, &str)]) -> Result<Parameters, BadParameter> {
+        Parameters::read(parameters.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())))
+    }
+
+    /// What the database is told.
+    fn told(parameters: &Parameters) -> Vec<(String, String)> {
+        let Ok(Initial::Startup(startup)) = Initial::parse(&parameters.packet) else { panic!("a startup") };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        startup.parameters().map(|(name, value)| (text(name), text(value))).collect()
+    }
+
+    #[test]
+    fn the_mode_is_read_and_not_passed_on() {
+        let alone = read(&[("user", "ann"), ("reprise.mode", "off"), ("DateStyle", "ISO")]).unwrap();
+        assert_eq!(alone.mode, Some(Mode::Off));
+        assert_eq!(told(&alone), [("user".into(), "ann".into()), ("DateStyle".into(), "ISO".into())]);
+        let in_options = read(&[("options", "-c reprise.mode=Observe -c a=x\\ y")]).unwrap();
+        assert_eq!(in_options.mode, Some(Mode::Observe));
+        assert_eq!(told(&in_options), [("options".into(), " -c a=x\\ y".into())]);
+        let only = read(&[("options", "--reprise.mode=off"), ("user", "ann")]).unwrap();
+        assert_eq!(told(&only), [("user".into(), "ann".into())]);
+    }
+
+    #[test]
+    fn without_a_parameter_of_ours_everything_is_as_it_was() {
+        let none = read(&[("user", "ann"), ("options", " -c  a=1 "), ("a", "")]).unwrap();
+        assert_eq!(none.mode, None);
+        let all = [("user", "ann"), ("options", " -c  a=1 "), ("a", "")];
+        assert_eq!(told(&none), all.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn the_later_wins_and_a_parameter_of_its_own_before_options() {
+        let options = ("options", "-c reprise.mode=observe -c reprise.mode=off");
+        assert_eq!(read(&[options]).unwrap().mode, Some(Mode::Off));
+        assert_eq!(read(&[("reprise.mode", "transparent"), options]).unwrap().mode, Some(Mode::Transparent));
+    }
+
+    #[test]
+    fn what_there_is_not_is_refused_as_postgresql_does() {
+        let bad = read(&[("reprise.mode", "on")]).unwrap_err();
+        assert_eq!(bad.to_string(), "invalid value for parameter \"reprise.mode\": \"on\"");
+        assert_eq!(bad.hint(), "Available values: transparent, observe, off.");
+        assert_eq!(bad.sqlstate().as_str(), "22023");
+        assert_eq!(read(&[("options", "-c reprise.mode")]).unwrap_err(), BadParameter::Mode(String::new()));
+        let unknown = read(&[("options", "-c reprise.moed=off")]).unwrap_err();
+        assert_eq!(unknown.to_string(), "unrecognized configuration parameter \"reprise.moed\"");
+        assert_eq!(unknown.sqlstate().as_str(), "42704");
+    }
+
+    #[test]
+    fn a_client_without_a_database_means_the_one_with_its_name() {
+        let client = read(&[("user", "ann"), ("application_name", "app")]).unwrap().client;
+        let expected =
+            Client { user: (*b"ann").into(), database: (*b"ann").into(), application_name: (*b"app").into() };
+        assert_eq!(client, expected);
+    }
+}
