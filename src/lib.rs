@@ -32,7 +32,7 @@
 //! | [`replay`] | the engine of one session, and the policy within which it acts | `wire` |
 //! | [`telemetry`] | events become metrics and log lines; the HTTP endpoint | `replay`, `wire` |
 //! | [`config`] | file, environment and flags become one validated value | `replay`, `telemetry` |
-//! | [`proxy`] | listener, handshake, session loop, cancel | all of the above |
+//! | [`proxy`] | listener, TLS, handshake, logins, session loop, cancel | all of the above |
 //! | [`demo`] | the demonstration, and throwaway database servers for it and for the tests | `replay` |
 //! | [`cli`] | arguments, subcommands, exit codes; wires everything together | all of the above |
 //!
@@ -91,7 +91,7 @@
 //! - **I7, bounded.** Attempts, time, journals, unwritten bytes, connections and startup packets have limits. Passing one makes a
 //!   transaction not replayable or surfaces its conflict; it fails nothing that would have succeeded.
 //!   *Where:* [`replay::Policy`], `Engine::room_for`, [`telemetry::JournalBudget`], `outstanding.rs` (`REQUESTS_MAX`),
-//!   `proxy/connection.rs` (`BACKLOG_BYTES`), `proxy/listener.rs`, `wire/startup.rs`.
+//!   `proxy/connection.rs` (`BACKLOG_BYTES`), `proxy/listener.rs`, `proxy/crowd.rs`, `wire/startup.rs`.
 //!   *Tests:* unit tests of `backoff.rs`, `journal.rs`, `telemetry/budget.rs` and `wire`, `tests/e2e`, `tests/fuzz`.
 //!
 //! # The words

@@ -4,14 +4,25 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::{FAILURE, refuse};
-use crate::config::{self, Sources};
+use crate::config::{self, Settings, Sources};
+use crate::proxy::Credentials;
 
 pub(super) fn check(sources: Sources) -> ExitCode {
     match config::load(sources) {
-        Ok((_, settings)) => match write!(std::io::stdout().lock(), "{settings}") {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(FAILURE),
+        Ok((config, settings)) => match Credentials::load(&config) {
+            Ok(_) => print(&settings),
+            Err(error) => {
+                eprintln!("reprise: {error}");
+                ExitCode::from(FAILURE)
+            }
         },
         Err(error) => refuse(&error),
+    }
+}
+
+fn print(settings: &Settings) -> ExitCode {
+    match write!(std::io::stdout().lock(), "{settings}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILURE),
     }
 }

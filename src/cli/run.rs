@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,8 +10,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{FAILURE, refuse};
-use crate::config::{self, Config, Sources};
-use crate::proxy;
+use crate::config::{self, Config, Sources, unix_socket};
+use crate::proxy::{self, Credentials, Listeners};
 use crate::telemetry::{self, Telemetry};
 
 pub(super) fn run(sources: Sources) -> ExitCode {
@@ -38,12 +39,17 @@ enum Error {
     Runtime(#[source] io::Error),
     #[error("cannot listen on {address} ({section}.listen): {error}")]
     Listen { address: SocketAddr, section: &'static str, error: io::Error },
+    #[error("cannot listen on {} (proxy.unix_socket_directory): {error}", path.display())]
+    ListenLocally { path: PathBuf, error: io::Error },
+    #[error("cannot start: {0}")]
+    Credentials(#[from] proxy::credentials::Error),
     #[error("cannot go on: {0}")]
     Serve(#[source] io::Error),
 }
 
 async fn run_until_signal(config: Config) -> Result<(), Error> {
     let config = Arc::new(config);
+    let credentials = Arc::new(Credentials::load(&config)?);
     let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
     let mut first = Signals::new().map_err(Error::Runtime)?;
     let mut second = Signals::new().map_err(Error::Runtime)?;
@@ -52,7 +58,19 @@ async fn run_until_signal(config: Config) -> Result<(), Error> {
         tracing::info!(%address, "serving metrics and health");
         tokio::spawn(telemetry::serve_http(listener, Arc::clone(&telemetry)));
     }
+    tokio::spawn(reload_at_hangup(
+        signal(SignalKind::hangup()).map_err(Error::Runtime)?,
+        Arc::clone(&credentials),
+    ));
     let (listener, address) = listen("proxy", config.proxy.listen).await?;
+    let mut listeners = Listeners::from(listener);
+    if let Some(directory) = &config.proxy.unix_socket_directory {
+        let path = unix_socket(directory, address.port());
+        listeners = listeners
+            .with_local(path.clone())
+            .map_err(|error| Error::ListenLocally { path: path.clone(), error })?;
+        tracing::info!(socket = %path.display(), "accepting local connections");
+    }
     let mode = config.retry.policy.mode.name();
     telemetry.set_ready(true);
     tracing::info!(%address, upstream = %config.upstream.address, mode, "accepting connections");
@@ -65,8 +83,18 @@ async fn run_until_signal(config: Config) -> Result<(), Error> {
         }
     };
     tokio::select! {
-        served = proxy::serve(listener, config, telemetry, shutdown) => served.map_err(Error::Serve),
+        served = proxy::serve(listeners, config, credentials, telemetry, shutdown) => served.map_err(Error::Serve),
         () = async { second.next().await; second.next().await } => Ok(()),
+    }
+}
+
+/// Reads certificates, keys, authorities and passwords again at each SIGHUP.
+async fn reload_at_hangup(mut hangup: Signal, credentials: Arc<Credentials>) {
+    while hangup.recv().await.is_some() {
+        match credentials.reload() {
+            Ok(()) => tracing::info!("certificates and passwords were read again"),
+            Err(error) => tracing::error!(%error, "cannot read them again; those from before stay in use"),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod problem;
 mod read;
 mod rules;
 mod settings;
+mod tls;
 mod value;
 
 use std::ffi::OsString;
@@ -22,7 +23,10 @@ pub use keys::{Form, KEYS, Key, RULE_KEYS};
 pub use problem::{Origin, Problem};
 pub use rules::{Client, Rule};
 pub use settings::{Flag, Setting, Settings};
-pub use value::{HostPort, Pattern};
+pub use tls::{
+    Authorities, ClientCertificate, Identity, Tls, TlsMode, TlsVersion, UpstreamTls, UpstreamTlsMode,
+};
+pub use value::{HostPort, Pattern, unix_socket};
 
 use crate::replay::{Dialect, Mode, Policy};
 use crate::telemetry::LogFormat;
@@ -32,6 +36,10 @@ use crate::telemetry::LogFormat;
 pub struct Config {
     /// The side that clients see.
     pub proxy: Proxy,
+    /// TLS on that side.
+    pub tls: Tls,
+    /// How clients log in.
+    pub auth: Auth,
     /// The database.
     pub upstream: Upstream,
     /// What is done about conflicts.
@@ -51,10 +59,29 @@ pub struct Proxy {
     pub listen: SocketAddr,
     /// Clients at a time.
     pub max_connections: usize,
+    /// Clients of one user at a time; zero is no limit.
+    pub max_connections_per_user: usize,
+    /// Clients from one address at a time; zero is no limit.
+    pub max_connections_per_address: usize,
+    /// Where local clients find a Unix-domain socket.
+    pub unix_socket_directory: Option<PathBuf>,
+    /// Time that a client may be idle outside of transactions; zero is no limit.
+    pub idle_timeout: Duration,
+    /// Time that a client may be idle in a transaction; zero is no limit.
+    pub idle_in_transaction_timeout: Duration,
+    /// Silence after which TCP probes a client; zero leaves that to the operating system.
+    pub tcp_keepalive: Duration,
     /// Time for the startup, login included.
     pub startup_timeout: Duration,
     /// Time for open transactions at shutdown; zero waits for none.
     pub drain_timeout: Duration,
+}
+
+/// Section `[auth]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// Users and passwords, if clients log in to the proxy.
+    pub file: Option<PathBuf>,
 }
 
 /// Section `[upstream]`.
@@ -64,8 +91,12 @@ pub struct Upstream {
     pub address: HostPort,
     /// Time for the connection to be taken.
     pub connect_timeout: Duration,
+    /// Silence after which TCP probes the database; zero leaves that to the operating system.
+    pub tcp_keepalive: Duration,
     /// How the server wants a transaction retried.
     pub dialect: DialectChoice,
+    /// TLS to it.
+    pub tls: UpstreamTls,
 }
 
 /// How the dialect of a session is found.

@@ -1,14 +1,13 @@
 //! From settings to the typed configuration: what each option means, its limits, and which of them exclude each other.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::{Origin, Problem};
 use super::rules::Rule;
 use super::settings::{Setting, Settings};
-use super::value::{
-    self, Pattern, boolean, choice, duration, number, optional_socket_address, size, socket_address,
-};
-use super::{Config, DialectChoice, Http, Log, Proxy, RULE_KEYS, Retry, Upstream, keys};
+use super::value::{self, Pattern, boolean, choice, duration, number, optional, size, socket_address};
+use super::{Auth, Config, DialectChoice, Http, Log, Proxy, RULE_KEYS, Retry, Upstream, keys, tls};
 use crate::replay::{Begin, Dialect, LockTable, Mode, Policy};
 use crate::telemetry::{self, LogFormat};
 
@@ -16,6 +15,7 @@ const ZERO: Duration = Duration::ZERO;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
 
@@ -24,9 +24,11 @@ pub(super) fn config(settings: &Settings) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader { settings, problems: Vec::new() };
     let config = Config {
         proxy: proxy(&mut reader),
+        tls: tls::clients(&mut reader),
+        auth: Auth { file: reader.read("auth", "file", optional(path)) },
         upstream: upstream(&mut reader),
         retry: retry(&mut reader),
-        http: Http { listen: reader.read("http", "listen", optional_socket_address) },
+        http: Http { listen: reader.read("http", "listen", optional(socket_address)) },
         log: log(&mut reader),
         rules: settings.rules().filter_map(|rule| reader.rule(rule)).collect(),
     };
@@ -38,8 +40,36 @@ fn proxy(reader: &mut Reader<'_>) -> Proxy {
     Proxy {
         listen: reader.read("proxy", "listen", socket_address),
         max_connections: reader.read("proxy", "max_connections", number(1..=1_000_000)) as usize,
+        max_connections_per_user: reader.read("proxy", "max_connections_per_user", number(0..=1_000_000))
+            as usize,
+        max_connections_per_address: reader.read(
+            "proxy",
+            "max_connections_per_address",
+            number(0..=1_000_000),
+        ) as usize,
+        unix_socket_directory: reader.read("proxy", "unix_socket_directory", optional(path)),
+        idle_timeout: reader.read("proxy", "idle_timeout", duration(ZERO..=WEEK)),
+        idle_in_transaction_timeout: reader.read(
+            "proxy",
+            "idle_in_transaction_timeout",
+            duration(ZERO..=WEEK),
+        ),
+        tcp_keepalive: reader.read("proxy", "tcp_keepalive", keepalive),
         startup_timeout: reader.read("proxy", "startup_timeout", duration(MILLISECOND..=HOUR)),
         drain_timeout: reader.read("proxy", "drain_timeout", duration(ZERO..=HOUR)),
+    }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    Ok(PathBuf::from(text))
+}
+
+/// TCP counts in whole seconds.
+fn keepalive(text: &str) -> Result<Duration, String> {
+    let read = duration(ZERO..=HOUR)(text)?;
+    match read.subsec_nanos() {
+        0 => Ok(read),
+        _ => Err(format!("\"{text}\" is not in whole seconds")),
     }
 }
 
@@ -50,7 +80,9 @@ fn upstream(reader: &mut Reader<'_>) -> Upstream {
     Upstream {
         address: reader.read("upstream", "address", str::parse::<value::HostPort>),
         connect_timeout: reader.read("upstream", "connect_timeout", duration(MILLISECOND..=HOUR)),
+        tcp_keepalive: reader.read("upstream", "tcp_keepalive", keepalive),
         dialect: reader.read("upstream", "dialect", choice(choices)),
+        tls: tls::upstream(reader),
     }
 }
 
@@ -86,14 +118,20 @@ fn log(reader: &mut Reader<'_>) -> Log {
     Log { format: reader.read("log", "format", choice(formats)), level: reader.read("log", "level", level) }
 }
 
-struct Reader<'a> {
+/// Reads options, and collects what is wrong with them.
+pub(super) struct Reader<'a> {
     settings: &'a Settings,
     problems: Vec<Problem>,
 }
 
 impl Reader<'_> {
     /// Reads one option. After a problem it goes on with the default, so that the rest is read too.
-    fn read<T>(&mut self, section: &str, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+    pub(super) fn read<T>(
+        &mut self,
+        section: &str,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
         let setting = self.settings.get(section, name);
         parse(&setting.text).unwrap_or_else(|message| {
             self.report(setting.origin.clone(), section, name, message);
@@ -163,7 +201,7 @@ impl Reader<'_> {
     }
 
     /// Reports two options that exclude each other, at the one that was set later: it is probably the mistake.
-    fn clash(&mut self, names: [(&str, &str); 2], message: &str) {
+    pub(super) fn clash(&mut self, names: [(&str, &str); 2], message: &str) {
         let settings = names.map(|(section, name)| self.settings.get(section, name));
         let values: Vec<_> = std::iter::zip(names, settings)
             .map(|((section, name), setting)| format!("{section}.{name} = {:?}", setting.text))

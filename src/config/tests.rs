@@ -14,11 +14,30 @@ fn other_value(key: &Key) -> &'static str {
     let others = BTreeMap::from([
         ("proxy.listen", "[::1]:7000"),
         ("proxy.max_connections", "7"),
+        ("proxy.max_connections_per_user", "7"),
+        ("proxy.max_connections_per_address", "7"),
+        ("proxy.unix_socket_directory", "/run/reprise"),
+        ("proxy.idle_timeout", "7m"),
+        ("proxy.idle_in_transaction_timeout", "7s"),
+        ("proxy.tcp_keepalive", "7s"),
         ("proxy.startup_timeout", "7s"),
         ("proxy.drain_timeout", "0s"),
+        ("tls.mode", "allow"),
+        ("tls.certificate", "server.crt"),
+        ("tls.key", "server.key"),
+        ("tls.client_ca", "clients.crt"),
+        ("tls.client_certificate", "allow"),
+        ("tls.min_version", "1.3"),
+        ("auth.file", "userlist.txt"),
         ("upstream.address", "db.example.com:5432"),
         ("upstream.connect_timeout", "7s"),
+        ("upstream.tcp_keepalive", "0s"),
         ("upstream.dialect", "cockroach"),
+        ("upstream.tls", "verify-full"),
+        ("upstream.tls_ca", "ca.crt"),
+        ("upstream.tls_server_name", "db.example.com"),
+        ("upstream.tls_certificate", "client.crt"),
+        ("upstream.tls_key", "client.key"),
         ("retry.mode", "observe"),
         ("retry.max_attempts", "7"),
         ("retry.initial_backoff", "7ms"),
@@ -96,12 +115,28 @@ fn the_defaults_of_the_engine_are_the_defaults_of_the_file() {
     assert_eq!(Config::default().policy(), Policy::default());
 }
 
+/// Options that are of use only together with others.
+fn companions(path: &str) -> &'static [&'static str] {
+    match path {
+        "tls.mode" => &["tls.certificate", "tls.key"],
+        "tls.certificate" => &["tls.key"],
+        "tls.key" => &["tls.certificate"],
+        "upstream.tls_ca" => &["upstream.tls"],
+        "upstream.tls_certificate" => &["upstream.tls_key"],
+        "upstream.tls_key" => &["upstream.tls_certificate"],
+        _ => &[],
+    }
+}
+
 #[test]
 fn every_option_has_a_variable_that_changes_the_configuration() {
     for key in KEYS {
-        let config = from_environment([(key.variable(), other_value(key))]);
+        let needed = KEYS.iter().filter(|other| companions(&key.path()).contains(&other.path().as_str()));
+        let others: Vec<_> = needed.map(|other| (other.variable(), other_value(other))).collect();
+        let config = from_environment(others.iter().cloned().chain([(key.variable(), other_value(key))]));
         let config = config.unwrap_or_else(|error| panic!("{error}"));
-        assert_ne!(config, Config::default(), "{} changes nothing", key.variable());
+        let without = from_environment(others).unwrap_or_default();
+        assert_ne!(config, without, "{} changes nothing", key.variable());
     }
 }
 
@@ -207,6 +242,20 @@ fn options_that_exclude_each_other_are_told_where_the_later_was_set() {
              (upstream.address = \"127.0.0.1:6432\", proxy.listen = \"127.0.0.1:6432\")",
         ]
     );
+    let text = "[tls]\nmode = \"require\"\nkey = \"server.key\"\n[upstream]\ntls_key = \"client.key\"\ntls = \"verify-ca\"\n";
+    assert_eq!(
+        from_file(text).unwrap_err(),
+        [
+            "f:2: tls.mode: TLS needs a certificate and its key (tls.certificate = \"\", tls.mode = \"require\")",
+            "f:3: tls.key: a certificate and its key come together (tls.certificate = \"\", tls.key = \"server.key\")",
+            "f:5: upstream.tls_key: a certificate and its key come together \
+             (upstream.tls_certificate = \"\", upstream.tls_key = \"client.key\")",
+            "f:6: upstream.tls: anyone can get a certificate of a public authority; name a file, or use \"verify-full\" \
+             (upstream.tls_ca = \"system\", upstream.tls = \"verify-ca\")",
+        ]
+    );
+    let told = from_file("[upstream]\ntls_ca = \"ca.crt\"\n").unwrap_err();
+    assert!(told[0].starts_with("f:2: upstream.tls_ca: nothing would be verified"), "{told:?}");
     let text = "[upstream]\ndialect = \"postgres\"\n[compat]\nlock_table = \"ignore\"\n";
     let told = from_file(text).unwrap_err();
     assert!(told[0].starts_with("f:4: compat.lock_table: PostgreSQL has table locks"), "{told:?}");

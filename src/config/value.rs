@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,10 +11,10 @@ use bytesize::ByteSize;
 
 use super::problem::nearest;
 
-/// Host and port of a server; the host is a name or an IP address.
+/// Host and port of a server; the host is a name, an IP address, or as in libpq the directory of a Unix-domain socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
-    /// A name, or an IP address without brackets.
+    /// A name, an IP address without brackets, or an absolute path.
     pub host: String,
     /// The port; never zero.
     pub port: u16,
@@ -26,6 +27,9 @@ impl FromStr for HostPort {
         let allowed = || format!("\"{text}\" is not HOST:PORT, such as localhost:26257 or [::1]:26257");
         let (host, port) = text.rsplit_once(':').ok_or_else(allowed)?;
         let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(allowed)?;
+        if Path::new(host).is_absolute() {
+            return Ok(Self { host: host.to_owned(), port });
+        }
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(address) => address.parse::<Ipv6Addr>().is_ok().then_some(address),
             None => is_name(host).then_some(host),
@@ -34,9 +38,22 @@ impl FromStr for HostPort {
     }
 }
 
+impl HostPort {
+    /// The Unix-domain socket that is meant, if it is one.
+    pub fn unix_socket(&self) -> Option<PathBuf> {
+        let directory = Path::new(&self.host);
+        directory.is_absolute().then(|| unix_socket(directory, self.port))
+    }
+}
+
+/// The Unix-domain socket of a directory, by the name that libpq looks for.
+pub fn unix_socket(directory: &Path, port: u16) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{port}"))
+}
+
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
+        match self.host.contains(':') && self.unix_socket().is_none() {
             true => write!(f, "[{}]:{}", self.host, self.port),
             false => write!(f, "{}:{}", self.host, self.port),
         }
@@ -92,11 +109,21 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("\"{text}\" is not IP:PORT, such as 127.0.0.1:6432 or [::1]:6432"))
 }
 
-/// An address to listen on, or nothing.
-pub(super) fn optional_socket_address(text: &str) -> Result<Option<SocketAddr>, String> {
-    match text {
+/// A value, or nothing.
+pub(super) fn optional<T>(
+    read: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |text| match text {
         "" => Ok(None),
-        _ => socket_address(text).map(Some).map_err(|message| format!("{message}; \"\" for none")),
+        _ => read(text).map(Some).map_err(|message| format!("{message}; \"\" for none")),
+    }
+}
+
+/// A name or an IP address, as a certificate has it.
+pub(super) fn server_name(text: &str) -> Result<String, String> {
+    match is_name(text) || text.parse::<Ipv6Addr>().is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err(format!("\"{text}\" is neither a host name nor an IP address")),
     }
 }
 
@@ -166,7 +193,9 @@ mod tests {
 
     #[test]
     fn hosts_are_names_or_addresses() {
-        for text in ["localhost:26257", "db_1.example.com.:5432", "10.0.0.1:1", "[::1]:65535"] {
+        for text in
+            ["localhost:26257", "db_1.example.com.:5432", "10.0.0.1:1", "[::1]:65535", "/run/postgresql:5432"]
+        {
             assert_eq!(text.parse::<HostPort>().map(|address| address.to_string()), Ok(text.to_owned()));
         }
         for text in
@@ -174,6 +203,13 @@ mod tests {
         {
             assert!(text.parse::<HostPort>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_directory_stands_for_the_socket_in_it() {
+        let socket = |text: &str| text.parse::<HostPort>().expect("an address").unix_socket();
+        assert_eq!(socket("/run/postgresql:5433"), Some(PathBuf::from("/run/postgresql/.s.PGSQL.5433")));
+        assert_eq!(socket("[::1]:5433"), None);
     }
 
     #[test]
@@ -201,8 +237,8 @@ mod tests {
     fn addresses_to_listen_on_are_exact() {
         assert!(socket_address("0.0.0.0:0").is_ok());
         assert!(socket_address("localhost:1").unwrap_err().contains("IP:PORT"));
-        assert_eq!(optional_socket_address(""), Ok(None));
-        assert!(optional_socket_address("9432").unwrap_err().ends_with("\"\" for none"));
+        assert_eq!(optional(socket_address)(""), Ok(None));
+        assert!(optional(socket_address)("9432").unwrap_err().ends_with("\"\" for none"));
     }
 
     #[test]

@@ -7,8 +7,7 @@ use dashmap::DashMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
-use super::upstream;
-use crate::config::Upstream;
+use super::upstream::Database;
 
 /// The longest that a cancel waits for a session, or for the database to take it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,14 +42,14 @@ impl Registry {
 
     /// Cancels what runs in the session with this key: in the proxy, and where that is needed in the database. A key that
     /// belongs to no session leaves no trace upstream.
-    pub(super) async fn cancel(&self, key: &[u8], upstream: &Upstream) {
+    pub(super) async fn cancel(&self, key: &[u8], database: Database<'_>) {
         let Some(session) = self.0.get(key).map(|session| session.clone()) else { return };
         let (ask, answer) = oneshot::channel();
         if session.try_send(ask).is_err() {
             return;
         }
         if let Ok(Ok(true)) = tokio::time::timeout(PATIENCE, answer).await {
-            forward(key, upstream).await;
+            forward(key, database).await;
         }
     }
 }
@@ -71,10 +70,11 @@ impl Drop for Registration {
 }
 
 /// Sends a CancelRequest to the database, and waits until the database has closed the connection: then it has acted on it.
-pub(super) async fn forward(key: &[u8], upstream: &Upstream) {
+pub(super) async fn forward(key: &[u8], database: Database<'_>) {
     let exchange = async {
-        let mut stream = upstream::connect(&upstream.address, upstream.connect_timeout).await.ok()?;
+        let mut stream = database.connect().await.ok()?;
         stream.write_all(&crate::wire::startup::cancel_request(key)).await.ok()?;
+        stream.flush().await.ok()?;
         stream.read(&mut [0; 64]).await.ok()
     };
     if !matches!(tokio::time::timeout(PATIENCE, exchange).await, Ok(Some(_))) {

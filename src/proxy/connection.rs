@@ -87,6 +87,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self { stream, inbox: Inbox::default(), outbox: Vec::new(), written: 0 }
     }
 
+    /// What it reads from and writes to.
+    pub(super) const fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// The same, to put something else in its place.
+    pub(super) const fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     /// What was read and not used yet.
     pub(super) fn received(&self) -> &[u8] {
         self.inbox.bytes()
@@ -134,6 +144,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             self.written += written;
         }
+        // A socket has nothing to flush; TLS may hold what the socket did not take.
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.written = 0;
         self.outbox.clear();
         self.outbox.shrink_to(BUFFER_BYTES);
@@ -175,6 +187,18 @@ mod tests {
             assert!(connection.fill().await.unwrap() > 0);
         }
         assert_eq!(connection.received(), &sent[10..]);
+    }
+
+    #[tokio::test]
+    async fn what_the_stream_itself_holds_back_is_flushed() {
+        let (mut peer, stream) = duplex(1024);
+        // As TLS does, it takes what it cannot pass on yet.
+        let mut connection = Connection::new(tokio::io::BufWriter::new(stream));
+        connection.outbox().extend_from_slice(b"hello");
+        connection.drain().await.unwrap();
+        let mut got = [0; 5];
+        let read = tokio::time::timeout(std::time::Duration::from_secs(5), peer.read_exact(&mut got)).await;
+        assert!(read.is_ok_and(|read| read.is_ok()) && &got == b"hello");
     }
 
     #[tokio::test]

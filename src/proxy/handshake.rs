@@ -1,26 +1,31 @@
-//! From the first packet to the first ReadyForQuery: encryption is declined, the startup and every authentication exchange
-//! are relayed as they are.
+//! From the first packet to the first ReadyForQuery: encryption is negotiated, the startup and every authentication
+//! exchange are relayed as they are, but for the channel binding that two TLS connections in a row rule out.
 //!
 //! The protocol asked of the database is 3.0: a newer minor version is negotiated down as
 //! [the protocol](https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP) has it, because servers
 //! that know only 3.0 do not do that themselves.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use pgwire::messages::Message;
 use pgwire::messages::startup::NegotiateProtocolVersion;
-use tokio::net::TcpStream;
 
+use super::auth::Login;
 use super::connection::Connection;
+use super::credentials::Credentials;
 use super::isolation;
 use super::parameters::Parameters;
 use super::refusal::Refusal;
-use super::upstream;
-use crate::config::{DialectChoice, Upstream};
+use super::tls::{Acceptor, Negotiation, Stream};
+use super::upstream::Database;
+use crate::config::DialectChoice;
 use crate::replay::{Dialect, LockTable};
 use crate::telemetry::Telemetry;
-use crate::wire::backend::{self, tag};
+use crate::wire::backend::{self, ErrorFields, tag};
+use crate::wire::sasl::Request;
 use crate::wire::startup::{Initial, Startup};
-use crate::wire::{HEADER_BYTES, Header, frontend};
+use crate::wire::{HEADER_BYTES, Header, SqlState, frontend, sasl};
 
 /// The longest message that either side may send before the session begins.
 const STARTUP_MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -29,8 +34,13 @@ const PROTOCOL_3_0: i32 = 196_608;
 
 /// What a client's first packets came to.
 pub(super) enum First {
-    /// What its startup packet asks for.
-    Startup(Parameters),
+    /// A session is to begin.
+    Startup {
+        /// What its startup packet asks for.
+        asked: Parameters,
+        /// What a login can be bound to, if the connection has TLS.
+        binding: Option<Arc<[u8]>>,
+    },
     /// A CancelRequest with this key.
     Cancel(Vec<u8>),
 }
@@ -38,7 +48,7 @@ pub(super) enum First {
 /// A session that the database has admitted.
 pub(super) struct Opened {
     /// The connection to the database.
-    pub(super) server: Connection<TcpStream>,
+    pub(super) server: Connection<Stream>,
     /// How it wants a transaction retried: by the configuration, or by what it reports.
     pub(super) dialect: Dialect,
     /// What is done with LOCK TABLE in this session.
@@ -47,22 +57,31 @@ pub(super) struct Opened {
     pub(super) key: Option<Box<[u8]>>,
 }
 
-/// Connects to the database and relays until it has admitted the client. `None` if it has refused it, and told it why.
+/// Connects to the database and relays until it has admitted the client, or logs in for a client that has logged in to the proxy.
+/// `None` if the database has refused it, and told it why.
 pub(super) async fn enter(
-    client: &mut Connection<TcpStream>,
+    client: &mut Connection<Stream>,
     startup: &[u8],
-    upstream: &Upstream,
+    login: Option<Login>,
+    database: Database<'_>,
     lock_table: LockTable,
     telemetry: &Telemetry,
 ) -> Result<Option<Opened>, Refusal> {
-    let stream = upstream::connect(&upstream.address, upstream.connect_timeout).await.map_err(|error| {
+    let unreachable = |error| {
         telemetry.upstream_connect_failed();
         Refusal::Unreachable(error)
-    })?;
-    let mut server = Connection::new(stream);
-    server.outbox().extend_from_slice(startup);
-    let Some(greeting) = relay_authentication(client, &mut server).await? else { return Ok(None) };
-    let dialect = match upstream.dialect {
+    };
+    let begin = |stream| {
+        let mut server = Connection::new(stream);
+        server.outbox().extend_from_slice(startup);
+        server
+    };
+    let mut server = begin(database.connect().await.map_err(unreachable)?);
+    if server.stream().is_tls() && database.takes_plain() && is_turned_away(&mut server).await? {
+        server = begin(database.connect_plain().await.map_err(unreachable)?);
+    }
+    let Some(greeting) = relay_authentication(client, &mut server, login).await? else { return Ok(None) };
+    let dialect = match database.options.dialect {
         DialectChoice::Auto => greeting.dialect,
         DialectChoice::Fixed(dialect) => dialect,
     };
@@ -79,9 +98,33 @@ pub(super) async fn enter(
     Ok(Some(Opened { server, dialect, lock_table, key: greeting.key }))
 }
 
-/// Reads packets until one starts a session or cancels. TLS and GSSAPI encryption are declined, each once.
-pub(super) async fn first_packet(client: &mut Connection<TcpStream>) -> Result<First, Refusal> {
-    let (mut tls, mut gss) = (false, false);
+/// Whether the database refuses the very startup: a rule of it may be for connections without TLS only, and libpq tries it
+/// without then too.
+async fn is_turned_away(server: &mut Connection<Stream>) -> Result<bool, Refusal> {
+    server.drain().await.map_err(Refusal::Server)?;
+    loop {
+        if let Some(bytes) = whole_frame(server.received()).map_err(Refusal::ServerNonsense)? {
+            let (header, body) = server.received()[..bytes].split_at(HEADER_BYTES);
+            let sqlstate = ErrorFields::new(body).sqlstate();
+            return Ok(header[0] == tag::ERROR_RESPONSE && sqlstate == Some(SqlState::INVALID_AUTHORIZATION));
+        }
+        fill(server, Refusal::Server, Refusal::ServerClosed).await?;
+    }
+}
+
+/// Reads packets until one starts a session or cancels. TLS and GSSAPI encryption are granted or declined, each once.
+pub(super) async fn first_packet(
+    client: &mut Connection<Stream>,
+    credentials: &Credentials,
+) -> Result<First, Refusal> {
+    let acceptor = credentials.acceptor().filter(|_| !client.stream().is_local());
+    let mut requested = Requested::default();
+    if let Some(acceptor) = &acceptor
+        && client.stream().begins_with_tls().await.map_err(Refusal::Client)?
+    {
+        acceptor.accept(client.stream_mut(), Negotiation::Direct).await.map_err(Refusal::TlsFailed)?;
+        requested = Requested::ENCRYPTED;
+    }
     loop {
         let bytes = match Initial::packet_bytes(client.received())? {
             Some(bytes) if client.received().len() >= bytes => bytes,
@@ -90,25 +133,59 @@ pub(super) async fn first_packet(client: &mut Connection<TcpStream>) -> Result<F
                 continue;
             }
         };
-        let mut negotiated = Vec::new();
-        let first = match Initial::parse(&client.received()[..bytes])? {
-            Initial::SslRequest if !std::mem::replace(&mut tls, true) => None,
-            Initial::GssEncRequest if !std::mem::replace(&mut gss, true) => None,
+        let is_alone = client.received().len() == bytes;
+        match Initial::parse(&client.received()[..bytes])? {
+            Initial::SslRequest | Initial::GssEncRequest if !is_alone => return Err(Refusal::Smuggled),
+            Initial::SslRequest if !std::mem::replace(&mut requested.tls, true) => {
+                client.consume(bytes);
+                if let Some(acceptor) = &acceptor {
+                    answer(client, b'S').await?;
+                    let accepted = acceptor.accept(client.stream_mut(), Negotiation::Asked).await;
+                    accepted.map_err(Refusal::TlsFailed)?;
+                    requested = Requested::ENCRYPTED;
+                } else {
+                    answer(client, b'N').await?;
+                }
+            }
+            Initial::GssEncRequest if !std::mem::replace(&mut requested.gss, true) => {
+                client.consume(bytes);
+                answer(client, b'N').await?;
+            }
             Initial::SslRequest | Initial::GssEncRequest => {
                 return Err(Refusal::Protocol { major: 1234, minor: 5679 });
             }
-            Initial::Cancel { key } => Some(First::Cancel(key.to_vec())),
-            Initial::Startup(startup) => Some(First::Startup(negotiate(startup, &mut negotiated)?)),
-        };
-        client.consume(bytes);
-        let Some(first) = first else {
-            client.outbox().push(b'N');
-            client.drain().await.map_err(Refusal::Client)?;
-            continue;
-        };
-        client.outbox().extend(negotiated);
-        return Ok(first);
+            Initial::Cancel { key } => return Ok(First::Cancel(key.to_vec())),
+            Initial::Startup(startup) => {
+                let mut negotiated = Vec::new();
+                let asked = negotiate(startup, &mut negotiated)?;
+                if acceptor.as_deref().is_some_and(Acceptor::is_required) && !client.stream().is_tls() {
+                    return Err(Refusal::TlsRequired);
+                }
+                client.consume(bytes);
+                client.outbox().extend(negotiated);
+                let binding = acceptor.filter(|_| client.stream().is_tls());
+                let binding = binding.and_then(|acceptor| acceptor.binding());
+                return Ok(First::Startup { asked, binding });
+            }
+        }
     }
+}
+
+/// What a client has asked for already: it may ask once, and for nothing more within TLS.
+#[derive(Default)]
+struct Requested {
+    tls: bool,
+    gss: bool,
+}
+
+impl Requested {
+    const ENCRYPTED: Self = Self { tls: true, gss: true };
+}
+
+/// Answers a request for encryption.
+async fn answer(client: &mut Connection<Stream>, byte: u8) -> Result<(), Refusal> {
+    client.outbox().push(byte);
+    client.drain().await.map_err(Refusal::Client)
 }
 
 /// What a startup packet asks for; `answer` gets what a client that asks for more than 3.0 is told first.
@@ -135,20 +212,22 @@ fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Parameters, R
 
 /// Relays until the database says that it is ready, which is not passed on yet, or closes the connection.
 async fn relay_authentication(
-    client: &mut Connection<TcpStream>,
-    server: &mut Connection<TcpStream>,
+    client: &mut Connection<Stream>,
+    server: &mut Connection<Stream>,
+    login: Option<Login>,
 ) -> Result<Option<Greeting>, Refusal> {
-    let mut greeting = Greeting::default();
+    let mut greeting = Greeting { login, ..Greeting::default() };
     loop {
+        if relay_greeting(server, client, &mut greeting)? {
+            return Ok(Some(greeting));
+        }
+        relay_answers(client, server, &greeting)?;
         server.drain().await.map_err(Refusal::Server)?;
         client.drain().await.map_err(Refusal::Client)?;
         tokio::select! {
             read = server.fill() => {
                 if read.map_err(Refusal::Server)? == 0 {
                     return if greeting.refused { Ok(None) } else { Err(Refusal::ServerClosed) };
-                }
-                if relay_greeting(server, client, &mut greeting)? {
-                    return Ok(Some(greeting));
                 }
             }
             read = client.fill() => {
@@ -157,7 +236,6 @@ async fn relay_authentication(
                 }
             }
         }
-        relay_answers(client, server)?;
     }
 }
 
@@ -166,20 +244,31 @@ struct Greeting {
     dialect: Dialect,
     key: Option<Box<[u8]>>,
     refused: bool,
+    /// It offered a login that is bound to its TLS connection, which the client was not told.
+    binds: bool,
+    /// How the proxy logs in, unless the client does.
+    login: Option<Login>,
     /// Its ReadyForQuery.
     ready: Vec<u8>,
 }
 
 impl Default for Greeting {
     fn default() -> Self {
-        Self { dialect: Dialect::Postgres, key: None, refused: false, ready: Vec::new() }
+        Self {
+            dialect: Dialect::Postgres,
+            key: None,
+            refused: false,
+            binds: false,
+            login: None,
+            ready: Vec::new(),
+        }
     }
 }
 
 /// Passes on what the database sends; true at its ReadyForQuery, which is kept.
 fn relay_greeting(
-    server: &mut Connection<TcpStream>,
-    client: &mut Connection<TcpStream>,
+    server: &mut Connection<Stream>,
+    client: &mut Connection<Stream>,
     greeting: &mut Greeting,
 ) -> Result<bool, Refusal> {
     while let Some(bytes) = whole_frame(server.received()).map_err(Refusal::ServerNonsense)? {
@@ -196,8 +285,25 @@ fn relay_greeting(
             server.consume(bytes);
             return Ok(true);
         }
-        client.outbox().extend_from_slice(frame);
+        let mut own_answer = None;
+        match &mut greeting.login {
+            Some(login) if frame_tag == tag::AUTHENTICATION => {
+                let request = Request::parse(body);
+                own_answer = login.answer(request).map_err(Refusal::Login)?;
+                if request == Request::Ok {
+                    client.outbox().extend_from_slice(frame);
+                }
+            }
+            _ => match sasl::without_channel_binding(frame) {
+                Some(offer) => {
+                    greeting.binds = true;
+                    client.outbox().extend(offer);
+                }
+                None => client.outbox().extend_from_slice(frame),
+            },
+        }
         server.consume(bytes);
+        server.outbox().extend(own_answer.unwrap_or_default());
     }
     Ok(false)
 }
@@ -207,15 +313,20 @@ fn is_crdb_version(body: &[u8]) -> bool {
     backend::parameter_status(body).is_some_and(|(name, _)| name == b"crdb_version")
 }
 
-/// Passes on what the client answers. Anything but an answer to an authentication request waits for the session.
+/// Passes on what the client answers. A client that could bind its login to TLS, and says that it was not offered to, would
+/// be refused by the database as a victim of a man in the middle: it is told why. Anything but an answer to an authentication request waits for the session.
 fn relay_answers(
-    client: &mut Connection<TcpStream>,
-    server: &mut Connection<TcpStream>,
+    client: &mut Connection<Stream>,
+    server: &mut Connection<Stream>,
+    greeting: &Greeting,
 ) -> Result<(), Refusal> {
     while let Some(bytes) = whole_frame(client.received()).map_err(Refusal::ClientFrame)? {
         let frame = &client.received()[..bytes];
         match frame[0] {
-            frontend::tag::PASSWORD => server.outbox().extend_from_slice(frame),
+            frontend::tag::PASSWORD if greeting.binds && sasl::misses_channel_binding(frame) => {
+                return Err(Refusal::ChannelBinding);
+            }
+            frontend::tag::PASSWORD if greeting.login.is_none() => server.outbox().extend_from_slice(frame),
             frontend::tag::TERMINATE => return Err(Refusal::ClientGone),
             other if is_request(other) => return Ok(()),
             other => return Err(Refusal::ClientMessage(other)),
@@ -234,6 +345,24 @@ const fn is_request(frame_tag: u8) -> bool {
     )
 }
 
+/// The body of the client's next answer to an authentication request.
+pub(super) async fn next_answer(client: &mut Connection<Stream>) -> Result<Vec<u8>, Refusal> {
+    client.drain().await.map_err(Refusal::Client)?;
+    loop {
+        if let Some(bytes) = whole_frame(client.received()).map_err(Refusal::ClientFrame)? {
+            let (header, body) = client.received()[..bytes].split_at(HEADER_BYTES);
+            let answer = match header[0] {
+                frontend::tag::PASSWORD => body.to_vec(),
+                frontend::tag::TERMINATE => return Err(Refusal::ClientGone),
+                other => return Err(Refusal::ClientMessage(other)),
+            };
+            client.consume(bytes);
+            return Ok(answer);
+        }
+        fill(client, Refusal::Client, Refusal::ClientGone).await?;
+    }
+}
+
 /// Length of the frame at the start, once all of it is there.
 pub(super) fn whole_frame(bytes: &[u8]) -> Result<Option<usize>, crate::wire::BadLength> {
     let Some(header) = Header::parse(bytes)? else { return Ok(None) };
@@ -244,7 +373,7 @@ pub(super) fn whole_frame(bytes: &[u8]) -> Result<Option<usize>, crate::wire::Ba
 }
 
 async fn fill(
-    connection: &mut Connection<TcpStream>,
+    connection: &mut Connection<Stream>,
     failed: fn(std::io::Error) -> Refusal,
     ended: Refusal,
 ) -> Result<(), Refusal> {

@@ -2,21 +2,28 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::auth;
 use super::cancel::{self, Registry};
 use super::connection::Connection;
+use super::credentials::Credentials;
+use super::crowd::{self, Crowd};
 use super::handshake::{self, First, Opened};
+use super::idle::Idle;
 use super::refusal::Refusal;
 use super::session::{Ledger, Session, Shutdown};
+use super::sockets::{self, Listeners, Peer};
+use super::tls::Stream;
 use super::turns::{Place, Turns};
+use super::upstream::Database;
 use crate::config::Config;
 use crate::replay::{Engine, LockTable, Mode, Policy};
 use crate::telemetry::Telemetry;
@@ -32,12 +39,15 @@ const VISITORS_MAX: usize = 256;
 /// What every session shares.
 struct Shared {
     config: Arc<Config>,
+    credentials: Arc<Credentials>,
     policy: Arc<Policy>,
     telemetry: Arc<Telemetry>,
     registry: Registry,
     sessions: AtomicU64,
     turns: Turns,
     seats: Semaphore,
+    users: Crowd<Box<[u8]>>,
+    addresses: Crowd<IpAddr>,
     doors: Arc<Semaphore>,
     /// The proxy ends: sessions end as soon as no transaction is open.
     shutdown: CancellationToken,
@@ -46,6 +56,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn database(&self) -> Database<'_> {
+        Database { options: &self.config.upstream, credentials: &self.credentials }
+    }
+
     /// The policy of the configuration, with what is different for one session.
     fn policy(&self, mode: Mode, lock_table: LockTable) -> Arc<Policy> {
         if (mode, lock_table) == (self.policy.mode, self.policy.lock_table) {
@@ -62,28 +76,33 @@ impl Shared {
 /// # Errors
 /// None at present: what goes wrong with one connection is logged and counted, and the others go on.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     config: Arc<Config>,
+    credentials: Arc<Credentials>,
     telemetry: Arc<Telemetry>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let shared = Arc::new(Shared {
         policy: Arc::new(config.policy()),
+        credentials,
         telemetry,
         registry: Registry::default(),
         sessions: AtomicU64::new(0),
         turns: Turns::new(config.retry.max_concurrent_replays),
         seats: Semaphore::new(config.proxy.max_connections),
+        users: Crowd::new(config.proxy.max_connections_per_user),
+        addresses: Crowd::new(config.proxy.max_connections_per_address),
         doors: Arc::new(Semaphore::new(config.proxy.max_connections + VISITORS_MAX)),
         shutdown: CancellationToken::new(),
         cut_off: CancellationToken::new(),
         config,
     });
+    let listeners = listeners.into();
     let tasks = TaskTracker::new();
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listeners.accept() => match accepted {
                 Ok((stream, peer)) => {
                     let Ok(door) = Arc::clone(&shared.doors).try_acquire_owned() else {
                         log_refusal(&Refusal::TooMany, peer, &shared.telemetry);
@@ -92,7 +111,7 @@ pub async fn serve(
                     let shared = Arc::clone(&shared);
                     tasks.spawn(async move {
                         let _door = door;
-                        if let Err(refusal) = admit(stream, &shared).await {
+                        if let Err(refusal) = admit(stream, peer, &shared).await {
                             log_refusal(&refusal, peer, &shared.telemetry);
                         }
                     });
@@ -105,7 +124,7 @@ pub async fn serve(
             () = &mut shutdown => break,
         }
     }
-    drop(listener);
+    drop(listeners);
     shared.shutdown.cancel();
     tasks.close();
     if tokio::time::timeout(shared.config.proxy.drain_timeout, tasks.wait()).await.is_err() {
@@ -117,7 +136,7 @@ pub async fn serve(
     Ok(())
 }
 
-fn log_refusal(refusal: &Refusal, peer: std::net::SocketAddr, telemetry: &Telemetry) {
+fn log_refusal(refusal: &Refusal, peer: Peer, telemetry: &Telemetry) {
     let source = std::error::Error::source(refusal).map(ToString::to_string);
     match refusal.cause() {
         Some(cause) => {
@@ -129,12 +148,14 @@ fn log_refusal(refusal: &Refusal, peer: std::net::SocketAddr, telemetry: &Teleme
 }
 
 /// Takes one client from its first byte to its last.
-async fn admit(stream: TcpStream, shared: &Shared) -> Result<(), Refusal> {
-    stream.set_nodelay(true).map_err(Refusal::Client)?;
+async fn admit(stream: Stream, peer: Peer, shared: &Shared) -> Result<(), Refusal> {
+    if let Stream::Tcp(socket) = &stream {
+        sockets::tune(socket, shared.config.proxy.tcp_keepalive).map_err(Refusal::Client)?;
+    }
     let mut client = Connection::new(stream);
     let limit = shared.config.proxy.startup_timeout;
     let welcomed = tokio::select! {
-        welcomed = tokio::time::timeout(limit, welcome(&mut client, shared)) => {
+        welcomed = tokio::time::timeout(limit, welcome(&mut client, peer, shared)) => {
             welcomed.unwrap_or(Err(Refusal::TimedOut(limit)))
         }
         () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
@@ -154,21 +175,46 @@ async fn admit(stream: TcpStream, shared: &Shared) -> Result<(), Refusal> {
     }
 }
 
-/// The startup of a client, and its seat among `proxy.max_connections`: a request to cancel needs none. `None` if there is
-/// nothing more to do for it.
+/// What a session takes of the limits on their number; it is free again when this is dropped.
+struct Seat<'a> {
+    _among_all: SemaphorePermit<'a>,
+    _of_user: crowd::Place<'a, Box<[u8]>>,
+    _from_address: Option<crowd::Place<'a, IpAddr>>,
+}
+
+impl Shared {
+    fn seat(&self, user: Box<[u8]>, peer: Peer) -> Result<Seat<'_>, Refusal> {
+        let from_address = match peer.address() {
+            Some(address) => Some(self.addresses.enter(address).ok_or(Refusal::TooManyFromAddress)?),
+            None => None,
+        };
+        Ok(Seat {
+            _from_address: from_address,
+            _of_user: self.users.enter(user).ok_or(Refusal::TooManyOfUser)?,
+            _among_all: self.seats.try_acquire().map_err(|_| Refusal::TooMany)?,
+        })
+    }
+}
+
+/// The startup of a client, and its seat: a request to cancel needs none. `None` if there is nothing more to do for it.
 async fn welcome<'a>(
-    client: &mut Connection<TcpStream>,
+    client: &mut Connection<Stream>,
+    peer: Peer,
     shared: &'a Shared,
-) -> Result<Option<(Opened, Mode, SemaphorePermit<'a>)>, Refusal> {
-    let upstream = &shared.config.upstream;
-    match handshake::first_packet(client).await? {
+) -> Result<Option<(Opened, Mode, Seat<'a>)>, Refusal> {
+    match handshake::first_packet(client, &shared.credentials).await? {
         First::Cancel(key) => {
             shared.telemetry.cancel_requested();
-            shared.registry.cancel(&key, upstream).await;
+            shared.registry.cancel(&key, shared.database()).await;
             Ok(None)
         }
-        First::Startup(asked) => {
-            let seat = shared.seats.try_acquire().map_err(|_| Refusal::TooMany)?;
+        First::Startup { asked, binding } => {
+            let user = &asked.client.user;
+            let seat = shared.seat(user.clone(), peer)?;
+            let login = match shared.credentials.users() {
+                Some(users) => Some(auth::authenticate(client, user, &users, binding.as_deref()).await?),
+                None => None,
+            };
             let mode = asked.mode.unwrap_or_else(|| shared.config.mode_for(&asked.client));
             let lock_table = match mode {
                 Mode::Transparent => shared.policy.lock_table,
@@ -176,14 +222,15 @@ async fn welcome<'a>(
                 Mode::Observe | Mode::Off => LockTable::Forward,
             };
             let (packet, telemetry) = (&asked.packet, &shared.telemetry);
-            let opened = handshake::enter(client, packet, upstream, lock_table, telemetry).await?;
+            let opened =
+                handshake::enter(client, packet, login, shared.database(), lock_table, telemetry).await?;
             Ok(opened.map(|opened| (opened, mode, seat)))
         }
     }
 }
 
 /// Runs a session to its end, in its own mode.
-async fn run(client: Connection<TcpStream>, opened: Opened, mode: Mode, shared: &Shared) {
+async fn run(client: Connection<Stream>, opened: Opened, mode: Mode, shared: &Shared) {
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let _open = shared.telemetry.session_opened();
     let (dialect, lock_table) = (opened.dialect, opened.lock_table);
@@ -193,10 +240,15 @@ async fn run(client: Connection<TcpStream>, opened: Opened, mode: Mode, shared: 
     let (telemetry, place) = (Arc::clone(&shared.telemetry), Place::new(shared.turns.clone()));
     let ledger = Ledger { id, telemetry, held: 0, place };
     let shutdown = Shutdown::new(&shared.shutdown, &shared.cut_off);
+    let idle = match mode {
+        // Who is idle is not known where transactions are not followed.
+        Mode::Off => Idle::new(Duration::ZERO, Duration::ZERO),
+        _ => Idle::new(shared.config.proxy.idle_timeout, shared.config.proxy.idle_in_transaction_timeout),
+    };
     let (lock_table, mode) = (lock_table.name(), mode.name());
     tracing::debug!(session = id, dialect = dialect.name(), mode, lock_table, "session begins");
     let (ending, orphaned) =
-        Session::new(engine, client, opened.server, registration, shutdown, ledger).run().await;
+        Session::new(engine, client, opened.server, registration, shutdown, idle, ledger).run().await;
     match ending.breakage() {
         Some(cause) => {
             shared.telemetry.session_broken(cause);
@@ -205,7 +257,7 @@ async fn run(client: Connection<TcpStream>, opened: Opened, mode: Mode, shared: 
         None => tracing::debug!(session = id, "session ends: {ending}"),
     }
     if let Some(key) = orphaned {
-        cancel::forward(&key, &shared.config.upstream).await;
+        cancel::forward(&key, shared.database()).await;
     }
 }
 

@@ -1,20 +1,30 @@
 //! The thin shell around the engine: owns sockets, clock and tasks, and moves bytes. It decides nothing about transactions.
 //!
 //! ```text
-//! listener ──> handshake ──> session ──> connection (client)
-//!                 │             │  └───> connection (server)
+//! sockets
+//!    │
+//! listener ──> handshake ──> session ──> connection (client) ──┬──> tls
+//!                 │             │  └───> connection (server) ──┘
 //!                 └── cancel ───┘
 //! ```
 
+pub mod auth;
 mod cancel;
 mod connection;
+pub mod credentials;
+mod crowd;
 mod handshake;
+mod idle;
 mod isolation;
 mod listener;
 mod parameters;
 mod refusal;
 mod session;
+mod sockets;
+pub mod tls;
 mod turns;
 mod upstream;
 
+pub use credentials::Credentials;
 pub use listener::serve;
+pub use sockets::Listeners;

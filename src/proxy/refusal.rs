@@ -8,6 +8,7 @@ use pgwire::messages::Message;
 use pgwire::messages::response::ErrorResponse;
 use thiserror::Error;
 
+use super::auth::LoginFailure;
 use super::parameters::BadParameter;
 use super::upstream::Unreachable;
 use crate::telemetry;
@@ -37,12 +38,40 @@ pub(super) enum Refusal {
     /// A message type that a client cannot send before it is authenticated.
     #[error("unexpected message of type 0x{0:02x} during startup")]
     ClientMessage(u8),
+    /// Bytes behind a request for encryption that were sent before it was answered. Somebody in the middle may have put
+    /// them there (CVE-2021-23214).
+    #[error("received unencrypted data after a request for encryption")]
+    Smuggled,
+    /// It must use TLS, and does not.
+    #[error("this server takes no connections without TLS")]
+    TlsRequired,
+    /// The handshake of TLS failed: who failed it was told why by TLS itself.
+    #[error("the TLS handshake with the client failed: {0}")]
+    TlsFailed(#[source] io::Error),
+    /// The login would be bound to a TLS connection that does not reach to the database.
+    #[error("SCRAM channel binding does not work through Reprise where both of its sides use TLS")]
+    ChannelBinding,
+    /// What it says is not SCRAM as it should be.
+    #[error("malformed SCRAM message")]
+    Sasl,
+    /// The password is wrong, or there is no such user.
+    #[error("password authentication failed")]
+    Password,
+    /// The client has logged in, and cannot be logged in to the database.
+    #[error("could not log in to the database")]
+    Login(#[source] LoginFailure),
     /// The startup was not complete in time.
     #[error("canceling authentication due to timeout ({0:?})")]
     TimedOut(Duration),
     /// All of `proxy.max_connections` are taken.
     #[error("sorry, too many clients already")]
     TooMany,
+    /// All of `proxy.max_connections_per_user` are taken.
+    #[error("too many connections for this role")]
+    TooManyOfUser,
+    /// All of `proxy.max_connections_per_address` are taken.
+    #[error("too many connections from this address")]
+    TooManyFromAddress,
     /// The proxy ends.
     #[error("the proxy is shutting down")]
     ShuttingDown,
@@ -73,32 +102,65 @@ impl Refusal {
     /// The SQLSTATE that the client is told; `None` if nobody is there to be told.
     const fn sqlstate(&self) -> Option<SqlState> {
         match self {
+            Self::Startup(_)
+            | Self::ClientFrame(_)
+            | Self::ClientMessage(_)
+            | Self::Smuggled
+            | Self::Sasl => Some(SqlState::PROTOCOL_VIOLATION),
             Self::Parameter(bad) => Some(bad.sqlstate()),
-            Self::Startup(_) | Self::ClientFrame(_) | Self::ClientMessage(_) => {
-                Some(SqlState::PROTOCOL_VIOLATION)
+            Self::TlsRequired | Self::ChannelBinding | Self::Login(_) => {
+                Some(SqlState::INVALID_AUTHORIZATION)
             }
+            Self::Password => Some(SqlState::INVALID_PASSWORD),
             Self::Protocol { .. } | Self::LockTable => Some(SqlState::FEATURE_NOT_SUPPORTED),
             Self::TimedOut(_) => Some(SqlState::QUERY_CANCELED),
-            Self::TooMany => Some(SqlState::TOO_MANY_CONNECTIONS),
+            Self::TooMany | Self::TooManyOfUser | Self::TooManyFromAddress => {
+                Some(SqlState::TOO_MANY_CONNECTIONS)
+            }
             Self::ShuttingDown => Some(SqlState::CANNOT_CONNECT_NOW),
             Self::Unreachable(_) => Some(SqlState::CONNECTION_REJECTED),
             Self::ServerClosed | Self::ServerNonsense(_) | Self::Server(_) => {
                 Some(SqlState::CONNECTION_FAILURE)
             }
-            Self::ClientGone | Self::Client(_) => None,
+            Self::ClientGone | Self::Client(_) | Self::TlsFailed(_) => None,
         }
+    }
+
+    /// What the user can do about it, where the message does not say it.
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Parameter(bad) => return Some(bad.hint()),
+            Self::LockTable => "The operator of Reprise has to set compat.lock_table = \"forward\".",
+            Self::TlsRequired => "Set sslmode=require, or a stricter one, in the client.",
+            Self::ChannelBinding => {
+                "Set channel_binding=disable in the client, or auth.file in Reprise so that clients log in to it, or \
+                 connect one side of Reprise without TLS (upstream.tls or tls.mode = \"disable\")."
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
     }
 
     /// The cause under which it is counted; `None` if it is the client's own doing.
     pub(super) const fn cause(&self) -> Option<telemetry::Refusal> {
         match self {
-            Self::Startup(_) | Self::Protocol { .. } | Self::ClientFrame(_) | Self::ClientMessage(_) => {
-                Some(telemetry::Refusal::ProtocolViolation)
-            }
+            Self::Startup(_)
+            | Self::Protocol { .. }
+            | Self::ClientFrame(_)
+            | Self::ClientMessage(_)
+            | Self::Smuggled
+            | Self::Sasl => Some(telemetry::Refusal::ProtocolViolation),
             Self::Parameter(_) => Some(telemetry::Refusal::BadParameter),
             Self::LockTable => Some(telemetry::Refusal::LockTable),
+            Self::Password => Some(telemetry::Refusal::AuthenticationFailed),
+            Self::Login(_) => Some(telemetry::Refusal::UpstreamLoginFailed),
+            Self::TlsRequired => Some(telemetry::Refusal::TlsRequired),
+            Self::TlsFailed(_) => Some(telemetry::Refusal::TlsFailed),
+            Self::ChannelBinding => Some(telemetry::Refusal::ChannelBinding),
             Self::TimedOut(_) => Some(telemetry::Refusal::StartupTimeout),
             Self::TooMany => Some(telemetry::Refusal::MaxConnections),
+            Self::TooManyOfUser => Some(telemetry::Refusal::MaxConnectionsPerUser),
+            Self::TooManyFromAddress => Some(telemetry::Refusal::MaxConnectionsPerAddress),
             Self::ShuttingDown => Some(telemetry::Refusal::ShuttingDown),
             Self::Unreachable(_) | Self::ServerClosed | Self::ServerNonsense(_) | Self::Server(_) => {
                 Some(telemetry::Refusal::UpstreamUnreachable)
@@ -109,14 +171,7 @@ impl Refusal {
 
     /// The error for the client.
     pub(super) fn message(&self) -> Option<Vec<u8>> {
-        let hint = match self {
-            Self::Parameter(bad) => Some(bad.hint()),
-            Self::LockTable => {
-                Some("The operator of Reprise has to set compat.lock_table = \"forward\".".to_owned())
-            }
-            _ => None,
-        };
-        self.sqlstate().map(|sqlstate| fatal_with(sqlstate, &self.to_string(), hint))
+        self.sqlstate().map(|sqlstate| fatal_with(sqlstate, &self.to_string(), self.hint()))
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::cancel::Registration;
 use super::connection::Connection;
+use super::idle::{Idle, Waiting};
 use super::refusal::fatal;
 use super::turns::Place;
 use crate::replay::{Engine, Event, Output};
@@ -45,6 +46,12 @@ pub(super) enum Ending {
     /// The proxy shuts down.
     #[error("the proxy is shutting down")]
     ShuttingDown,
+    /// The client did nothing for too long.
+    #[error("the client was idle for too long")]
+    Idle,
+    /// The client did nothing for too long, in a transaction.
+    #[error("the client was idle in a transaction for too long")]
+    IdleInTransaction,
     /// The client sent what is no message.
     #[error("the client broke the protocol: {0}")]
     ClientViolation(BadLength),
@@ -67,7 +74,12 @@ impl Ending {
             Self::ServerViolation(_) => Some(Breakage::UpstreamViolation),
             Self::ServerLost | Self::Server(_) => Some(Breakage::UpstreamLost),
             Self::Lost => Some(Breakage::NotRecovered),
-            Self::ClientLeft | Self::ServerLeft | Self::ShuttingDown | Self::Client(_) => None,
+            Self::ClientLeft
+            | Self::ServerLeft
+            | Self::ShuttingDown
+            | Self::Idle
+            | Self::IdleInTransaction
+            | Self::Client(_) => None,
         }
     }
 }
@@ -81,6 +93,7 @@ pub(super) struct Session<C, S> {
     shutdown: Shutdown,
     clock: Instant,
     timer: Option<Pin<Box<Sleep>>>,
+    idle: Idle,
     ledger: Ledger,
 }
 
@@ -194,9 +207,11 @@ where
         server: Connection<S>,
         registration: Registration,
         shutdown: Shutdown,
+        idle: Idle,
         ledger: Ledger,
     ) -> Self {
-        Self { engine, client, server, registration, shutdown, clock: Instant::now(), timer: None, ledger }
+        let clock = Instant::now();
+        Self { engine, client, server, registration, shutdown, clock, timer: None, idle, ledger }
     }
 
     /// Runs to the end. Returns why it ended, and the key to cancel what the server may still be at work on for nobody.
@@ -226,6 +241,14 @@ where
             Ending::ShuttingDown => {
                 Some(fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"))
             }
+            Ending::Idle => Some(fatal(
+                SqlState::IDLE_SESSION_TIMEOUT,
+                "terminating connection due to idle-session timeout",
+            )),
+            Ending::IdleInTransaction => Some(fatal(
+                SqlState::IDLE_IN_TRANSACTION_TIMEOUT,
+                "terminating connection due to idle-in-transaction timeout",
+            )),
             _ => None,
         };
         self.client.outbox().extend(goodbye.unwrap_or_default());
@@ -256,7 +279,7 @@ where
             moved |= self.poll_drain(cx)?;
             self.poll_shutdown(cx)?;
             if !moved {
-                return Ok(());
+                return self.poll_idle(cx);
             }
         }
     }
@@ -301,6 +324,7 @@ where
     /// Hands the engine what the client sent.
     fn take_requests(&mut self) -> Result<(), Ending> {
         let now = self.clock.elapsed();
+        self.idle.stir(now);
         let (received, to_client) = self.client.both();
         let (to_server, ledger, clock) = (self.server.outbox(), &mut self.ledger, self.clock);
         let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };
@@ -313,6 +337,7 @@ where
     /// Hands the engine what the server sent, then what the client's requests were waiting with.
     fn take_answers(&mut self) -> Result<(), Ending> {
         let now = self.clock.elapsed();
+        self.idle.stir(now);
         let (received, to_server) = self.server.both();
         let (to_client, ledger, clock) = (self.client.outbox(), &mut self.ledger, self.clock);
         let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };
@@ -391,6 +416,17 @@ where
             return Err(Ending::Client(error));
         }
         Ok(backlogs != (self.server.is_backed_up(), self.client.is_backed_up()))
+    }
+
+    /// A client that does nothing for too long is told so, and its session ends.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        let (waiting, ending) =
+            match (self.engine.awaits_answer() || !self.engine.takes_requests(), self.engine.is_busy()) {
+                (true, _) => return Ok(()),
+                (false, true) => (Waiting::Inside, Ending::IdleInTransaction),
+                (false, false) => (Waiting::Outside, Ending::Idle),
+            };
+        if self.idle.poll(cx, self.clock, waiting) { Err(ending) } else { Ok(()) }
     }
 
     /// A session ends at the first moment outside a transaction once the proxy shuts down.

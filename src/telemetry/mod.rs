@@ -29,6 +29,10 @@ use metrics::Metrics;
 pub enum Refusal {
     /// `max_connections` are being served.
     MaxConnections,
+    /// `max_connections_per_user` are being served.
+    MaxConnectionsPerUser,
+    /// `max_connections_per_address` are being served.
+    MaxConnectionsPerAddress,
     /// The startup message did not come in time.
     StartupTimeout,
     /// What came was no startup message, or one of a protocol that is not spoken.
@@ -41,30 +45,54 @@ pub enum Refusal {
     UpstreamUnreachable,
     /// The proxy is shutting down.
     ShuttingDown,
+    /// The client uses no TLS, and must.
+    TlsRequired,
+    /// The TLS handshake failed, its certificate not accepted for example.
+    TlsFailed,
+    /// The client did not prove that it knows its password.
+    AuthenticationFailed,
+    /// The client has logged in, and could not be logged in to the database.
+    UpstreamLoginFailed,
+    /// The client insists on a login that is bound to its TLS connection.
+    ChannelBinding,
 }
 
 impl Refusal {
     /// Every cause.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 14] = [
         Self::MaxConnections,
+        Self::MaxConnectionsPerUser,
+        Self::MaxConnectionsPerAddress,
         Self::StartupTimeout,
         Self::ProtocolViolation,
         Self::BadParameter,
         Self::LockTable,
         Self::UpstreamUnreachable,
         Self::ShuttingDown,
+        Self::TlsRequired,
+        Self::TlsFailed,
+        Self::AuthenticationFailed,
+        Self::UpstreamLoginFailed,
+        Self::ChannelBinding,
     ];
 
     /// The stable name, as in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::MaxConnections => "max_connections",
+            Self::MaxConnectionsPerUser => "max_connections_per_user",
+            Self::MaxConnectionsPerAddress => "max_connections_per_address",
             Self::StartupTimeout => "startup_timeout",
             Self::ProtocolViolation => "protocol_violation",
             Self::BadParameter => "bad_parameter",
             Self::LockTable => "lock_table",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::ShuttingDown => "shutting_down",
+            Self::TlsRequired => "tls_required",
+            Self::TlsFailed => "tls_failed",
+            Self::AuthenticationFailed => "authentication_failed",
+            Self::UpstreamLoginFailed => "upstream_login_failed",
+            Self::ChannelBinding => "channel_binding",
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod encode;
 mod frame;
 pub mod frontend;
 pub mod options;
+pub mod sasl;
 mod sqlstate;
 pub mod startup;
 

@@ -15,6 +15,10 @@ impl SqlState {
     pub const CONNECTION_REJECTED: Self = Self(*b"08004");
     /// A message that the protocol does not allow.
     pub const PROTOCOL_VIOLATION: Self = Self(*b"08P01");
+    /// Who the client is, or how it comes, does not suffice.
+    pub const INVALID_AUTHORIZATION: Self = Self(*b"28000");
+    /// The password is wrong.
+    pub const INVALID_PASSWORD: Self = Self(*b"28P01");
     /// The outcome of a commit is unknown because the connection was lost.
     pub const RESOLUTION_UNKNOWN: Self = Self(*b"08007");
     /// A feature that is not there.
@@ -23,6 +27,8 @@ impl SqlState {
     pub const INVALID_PARAMETER_VALUE: Self = Self(*b"22023");
     /// A parameter, or another object, that there is not.
     pub const UNDEFINED_OBJECT: Self = Self(*b"42704");
+    /// A transaction was idle for too long.
+    pub const IDLE_IN_TRANSACTION_TIMEOUT: Self = Self(*b"25P03");
     /// The transaction is aborted; commands are ignored until its end.
     pub const IN_FAILED_TRANSACTION: Self = Self(*b"25P02");
     /// The transaction conflicts with another one and must be run again.
@@ -37,6 +43,8 @@ impl SqlState {
     pub const QUERY_CANCELED: Self = Self(*b"57014");
     /// The server takes no connections at the moment.
     pub const CANNOT_CONNECT_NOW: Self = Self(*b"57P03");
+    /// A session was idle for too long.
+    pub const IDLE_SESSION_TIMEOUT: Self = Self(*b"57P05");
     /// The server, or an administrator, ends the session.
     pub const ADMIN_SHUTDOWN: Self = Self(*b"57P01");
 

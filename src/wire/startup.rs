@@ -11,6 +11,12 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
 
+/// An SSLRequest.
+pub const SSL_REQUEST_PACKET: [u8; 8] = {
+    let [a, b, c, d] = SSL_REQUEST.to_be_bytes();
+    [0, 0, 0, 8, a, b, c, d]
+};
+
 /// What a client can begin a connection with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initial<'a> {
@@ -170,6 +176,8 @@ mod tests {
         let cancel = cancel_request(b"12345678");
         assert_eq!(Initial::packet_bytes(&cancel), Ok(Some(cancel.len())));
         assert_eq!(Initial::parse(&cancel), Ok(Initial::Cancel { key: b"12345678" }));
+        assert_eq!(Initial::packet_bytes(&SSL_REQUEST_PACKET), Ok(Some(8)));
+        assert_eq!(Initial::parse(&SSL_REQUEST_PACKET), Ok(Initial::SslRequest));
         let startup = startup_message([(&b"user"[..], &b"ann"[..])].into_iter());
         let Ok(Initial::Startup(read)) = Initial::parse(&startup) else { panic!("a startup message") };
         assert_eq!((read.major, read.minor), (3, 0));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use reprise::config::{Config, HostPort};
+use reprise::config::{Config, HostPort, UpstreamTlsMode};
 use reprise::telemetry::Telemetry;
 use roach::faults::{Effect, Outcome, Reason};
 use roach::{Options, Server, State, Version};
@@ -177,6 +177,8 @@ fn patient(upstream: &Login) -> Config {
     let mut config = Config::default();
     let address = upstream.address;
     config.upstream.address = HostPort { host: address.ip().to_string(), port: address.port() };
+    // The relay reads what passes.
+    config.upstream.tls.mode = UpstreamTlsMode::Disable;
     config.retry.policy.max_attempts = 500;
     config.retry.policy.max_backoff = Duration::from_millis(20);
     config
@@ -188,6 +190,13 @@ pub(crate) async fn start_proxy(config: Config) -> (SocketAddr, Arc<Telemetry>) 
     let address = listener.local_addr().expect("its address");
     let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
     let never = std::future::pending();
-    tokio::spawn(reprise::proxy::serve(listener, Arc::new(config), Arc::clone(&telemetry), never));
+    let credentials = Arc::new(reprise::proxy::Credentials::load(&config).expect("no files"));
+    tokio::spawn(reprise::proxy::serve(
+        listener,
+        Arc::new(config),
+        credentials,
+        Arc::clone(&telemetry),
+        never,
+    ));
     (address, telemetry)
 }

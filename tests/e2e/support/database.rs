@@ -89,6 +89,11 @@ impl Database {
         Self { name, address: server.addr(), observer }
     }
 
+    /// Where the server has its Unix-domain socket.
+    pub(crate) async fn socket_directory(&self) -> String {
+        self.query("SHOW unix_socket_directories").await
+    }
+
     /// A client that speaks to the server itself.
     pub(crate) async fn wire(&self) -> Wire {
         Wire::open(self.address, &self.name).await

@@ -30,8 +30,18 @@ where
 }
 
 impl Peer {
-    /// The startup packet; `None` if the client went away.
+    /// The startup packet; `None` if the client went away. Encryption is declined.
     pub(crate) async fn startup(&mut self) -> Option<Frontend> {
+        loop {
+            match self.packet().await {
+                Some(Frontend::SslRequest) => self.answer_bytes(b"N").await,
+                packet => return packet,
+            }
+        }
+    }
+
+    /// The next packet of those that begin a connection; `None` if the client went away.
+    pub(crate) async fn packet(&mut self) -> Option<Frontend> {
         self.read(Frontend::read_startup).await
     }
 
@@ -65,6 +75,11 @@ impl Peer {
     /// Takes the startup, and admits the client.
     pub(crate) async fn admit(&mut self) {
         self.startup().await;
+        self.welcome().await;
+    }
+
+    /// Says that a session begins.
+    pub(crate) async fn welcome(&mut self) {
         let key = Backend::BackendKeyData { pid: 7, key: 11 };
         self.answer([Backend::AuthenticationOk, key, Backend::ReadyForQuery('I')]).await;
     }
@@ -82,6 +97,12 @@ impl Peer {
             bytes.fetch_add(read, Ordering::Relaxed);
             self.received.clear();
         }
+    }
+
+    /// Everything that comes until the other side closes the connection.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        while let Ok(1..) = self.stream.read_buf(&mut self.received).await {}
+        std::mem::take(&mut self.received)
     }
 
     /// Waits until the other side closes the connection.

@@ -1,10 +1,12 @@
 //! What the tests stand on: a real server, the proxy, clients of two kinds, fake databases and the program itself.
 
+pub(crate) mod certificates;
 pub(crate) mod database;
 pub(crate) mod fake;
 pub(crate) mod network;
 pub(crate) mod program;
 pub(crate) mod proxy;
+pub(crate) mod secure;
 pub(crate) mod wire;
 
 use std::time::{Duration, Instant};

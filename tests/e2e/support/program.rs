@@ -78,8 +78,13 @@ impl Program {
 
     /// Sends SIGTERM.
     pub(crate) async fn terminate(&self) {
+        self.signal("TERM").await;
+    }
+
+    /// Sends a signal, by the name that `kill` has for it.
+    pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it runs").to_string();
-        let killed = Command::new("kill").args(["-s", "TERM", &pid]).status().await;
+        let killed = Command::new("kill").args(["-s", name, &pid]).status().await;
         assert!(killed.expect("kill").success());
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reprise::config::{Config, DialectChoice, HostPort};
+use reprise::proxy::Credentials;
 use reprise::replay::Dialect;
 use reprise::telemetry::Telemetry;
 use tokio::net::TcpListener;
@@ -18,21 +19,38 @@ pub(crate) struct Proxy {
     /// Where clients connect.
     pub(crate) address: SocketAddr,
     telemetry: Arc<Telemetry>,
+    credentials: Arc<Credentials>,
     database: String,
 }
 
 impl Proxy {
     /// Starts a proxy before a server, with the defaults and what is changed in them.
     pub(crate) async fn start(upstream: SocketAddr, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at("127.0.0.1:0", upstream, change).await
+    }
+
+    /// The same, with clients connecting to this address.
+    pub(crate) async fn start_at(
+        listen: &str,
+        upstream: SocketAddr,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = Config::default();
         config.upstream.address = HostPort { host: upstream.ip().to_string(), port: upstream.port() };
         change(&mut config);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = TcpListener::bind(listen).await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
+        let credentials = Arc::new(Credentials::load(&config).expect("what it names can be read"));
         let never = std::future::pending();
-        tokio::spawn(reprise::proxy::serve(listener, Arc::new(config), Arc::clone(&telemetry), never));
-        Self { address, telemetry, database: String::new() }
+        tokio::spawn(reprise::proxy::serve(
+            listener,
+            Arc::new(config),
+            Arc::clone(&credentials),
+            Arc::clone(&telemetry),
+            never,
+        ));
+        Self { address, telemetry, credentials, database: String::new() }
     }
 
     /// Before a database, in a dialect.
@@ -48,6 +66,11 @@ impl Proxy {
         .await;
         proxy.database = database.name.clone();
         proxy
+    }
+
+    /// Reads certificates, keys and authorities again.
+    pub(crate) fn reload(&self) -> Result<(), reprise::proxy::credentials::Error> {
+        self.credentials.reload()
     }
 
     /// A client of its database that speaks bytes.

@@ -5,15 +5,20 @@ use std::net::SocketAddr;
 
 use golden::notation::{CancelKey, Fields};
 use golden::{Backend, Frontend};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::database::APPLICATION;
 use super::within;
 
+/// What a client speaks over.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
 /// A connection of a client.
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Socket>,
     received: Vec<u8>,
     /// By which it can be cancelled.
     pub(crate) key: CancelKey,
@@ -24,7 +29,12 @@ impl Wire {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = within("to connect", TcpStream::connect(address)).await.expect("a connection");
         stream.set_nodelay(true).expect("an option of a socket");
-        Self { stream, received: Vec::new(), key: CancelKey::default() }
+        Self::over(stream)
+    }
+
+    /// A connection that is there already.
+    pub(crate) fn over(stream: impl Socket + 'static) -> Self {
+        Self { stream: Box::new(stream), received: Vec::new(), key: CancelKey::default() }
     }
 
     /// A session as the superuser.
@@ -38,14 +48,20 @@ impl Wire {
     /// Starts a session with these parameters; what the server says up to ReadyForQuery or the end.
     pub(crate) async fn start(address: SocketAddr, parameters: &[(&str, &str)]) -> (Self, Answer) {
         let mut wire = Self::connect(address).await;
-        wire.send([Frontend::startup(parameters.iter().copied())]).await;
-        let greeting = wire.until_ready().await;
+        let greeting = wire.begin(parameters).await;
+        (wire, greeting)
+    }
+
+    /// The same on a connection that is there already.
+    pub(crate) async fn begin(&mut self, parameters: &[(&str, &str)]) -> Answer {
+        self.send([Frontend::startup(parameters.iter().copied())]).await;
+        let greeting = self.until_ready().await;
         for message in &greeting.0 {
             if let Backend::BackendKeyData { pid, key } = *message {
-                wire.key = CancelKey { pid, key };
+                self.key = CancelKey { pid, key };
             }
         }
-        (wire, greeting)
+        greeting
     }
 
     /// Sends messages in one write.
@@ -56,7 +72,8 @@ impl Wire {
 
     /// Sends bytes.
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
-        within("to send", self.stream.write_all(bytes)).await.expect("to send");
+        let sent = async { self.stream.write_all(bytes).await.and(self.stream.flush().await) };
+        within("to send", sent).await.expect("to send");
     }
 
     /// The next message; `None` at the end of the connection.
@@ -68,6 +85,18 @@ impl Wire {
             let read = within("an answer", self.stream.read_buf(&mut self.received)).await;
             // A reset is an end too.
             if read.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// The bytes of the next message; `None` at the end of the connection.
+    pub(crate) async fn receive_frame(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(end) = frame_end(&self.received, 0) {
+                return Some(self.received.drain(..end).collect());
+            }
+            if within("an answer", self.stream.read_buf(&mut self.received)).await.unwrap_or(0) == 0 {
                 return None;
             }
         }

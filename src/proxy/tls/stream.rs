@@ -1,0 +1,107 @@
+//! A connection of either side, encrypted or not.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
+
+/// The first byte of a TLS connection: the type of the record that a ClientHello comes in.
+const HANDSHAKE: u8 = 0x16;
+
+/// A socket, and what encrypts it. The plain one costs no more than a branch.
+pub(in crate::proxy) enum Stream {
+    /// TCP as it is.
+    Tcp(TcpStream),
+    /// A Unix-domain socket, which is never encrypted.
+    Unix(UnixStream),
+    /// TCP within TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Nothing any more: its handshake failed, or was given up.
+    Closed,
+}
+
+impl Stream {
+    /// Whether it is encrypted.
+    pub(in crate::proxy) const fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Whether it is a Unix-domain socket: nobody outside of the machine can listen or interfere.
+    pub(in crate::proxy) const fn is_local(&self) -> bool {
+        matches!(self, Self::Unix(_))
+    }
+
+    /// Waits for a client's first byte, and tells whether TLS begins with it. Nothing is taken from the socket.
+    pub(in crate::proxy) async fn begins_with_tls(&self) -> io::Result<bool> {
+        let Self::Tcp(socket) = self else { return Ok(false) };
+        let mut first = [0];
+        Ok(socket.peek(&mut first).await? == 1 && first[0] == HANDSHAKE)
+    }
+
+    /// The socket of an unencrypted TCP connection. The connection is closed until another one is put in its place.
+    pub(super) fn take_tcp(&mut self) -> Option<TcpStream> {
+        match std::mem::replace(self, Self::Closed) {
+            Self::Tcp(socket) => Some(socket),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer).map(end_of_tls),
+            Self::Closed => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// A peer that closes its socket without the farewell of TLS has left like any other. Nothing is lost by that: the
+/// messages of PostgreSQL tell their own lengths, and whoever ends a session says so in one.
+fn end_of_tls(read: io::Result<()>) -> io::Result<()> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        read => read,
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Unix(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Closed => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Closed => Poll::Ready(Ok(())),
+        }
+    }
+}
