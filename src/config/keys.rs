@@ -223,6 +223,26 @@ pub static KEYS: &[Key] = &[
         "What becomes of LOCK TABLE on CockroachDB: \"forward\", or \"ignore\" under SERIALIZABLE, where none is needed.",
     ),
     text(
+        "governor",
+        "mode",
+        "on",
+        "Contending transactions: \"on\" lets as many run at a time as get the most done, \"observe\" only counts, \"off\".",
+    ),
+    text(
+        "governor",
+        "max_wait",
+        "10s",
+        "Wait after which a transaction is let in anyway, unless its queue moves.",
+    ),
+    text(
+        "governor",
+        "idle",
+        "50ms",
+        "Time without a request after which a transaction's place is free for others.",
+    ),
+    text("governor", "calm", "10s", "Time without conflicts after which transactions contend no more."),
+    integer("governor", "max_classes", "64", "Kinds of contending transactions that are governed at a time."),
+    text(
         "http",
         "listen",
         "127.0.0.1:9432",

@@ -28,6 +28,7 @@ pub use tls::{
 };
 pub use value::{HostPort, Pattern, unix_socket};
 
+use crate::governor;
 use crate::replay::{Dialect, Mode, Policy};
 use crate::telemetry::LogFormat;
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// What is done about conflicts.
     pub retry: Retry,
+    /// What is done against contention.
+    pub governor: governor::Policy,
     /// The HTTP endpoint.
     pub http: Http,
     /// The log.

@@ -8,6 +8,7 @@ use super::rules::Rule;
 use super::settings::{Setting, Settings};
 use super::value::{self, Pattern, boolean, choice, duration, number, optional, size, socket_address};
 use super::{Auth, Config, DialectChoice, Http, Log, Proxy, RULE_KEYS, Retry, Upstream, keys, tls};
+use crate::governor;
 use crate::replay::{Begin, Dialect, LockTable, Mode, Policy};
 use crate::telemetry::{self, LogFormat};
 
@@ -28,6 +29,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config, Vec<Problem>> {
         auth: Auth { file: reader.read("auth", "file", optional(path)) },
         upstream: upstream(&mut reader),
         retry: retry(&mut reader),
+        governor: governor(&mut reader),
         http: Http { listen: reader.read("http", "listen", optional(socket_address)) },
         log: log(&mut reader),
         rules: settings.rules().filter_map(|rule| reader.rule(rule)).collect(),
@@ -109,6 +111,17 @@ fn retry(reader: &mut Reader<'_>) -> Retry {
         max_concurrent_replays: reader.read("retry", "max_concurrent_replays", number(1..=1_000_000))
             as usize,
         journal_bytes_total: reader.read("retry", "journal_bytes_total", size(KIB..=1024 * GIB)),
+    }
+}
+
+fn governor(reader: &mut Reader<'_>) -> governor::Policy {
+    let modes = governor::Mode::ALL.map(|mode| (mode.name(), mode));
+    governor::Policy {
+        mode: reader.read("governor", "mode", choice(modes)),
+        max_wait: reader.read("governor", "max_wait", duration(MILLISECOND..=HOUR)),
+        idle: reader.read("governor", "idle", duration(MILLISECOND..=MINUTE)),
+        calm: reader.read("governor", "calm", duration(MILLISECOND..=HOUR)),
+        max_classes: reader.read("governor", "max_classes", number(1..=10_000)) as usize,
     }
 }
 

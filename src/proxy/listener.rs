@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::auth;
 use super::cancel::{self, Registry};
+use super::classes::{Classes, Member};
 use super::connection::Connection;
 use super::credentials::Credentials;
 use super::crowd::{self, Crowd};
@@ -27,11 +29,14 @@ use super::upstream::Database;
 use crate::config::Config;
 use crate::replay::{Engine, LockTable, Mode, Policy};
 use crate::telemetry::Telemetry;
+use crate::wire::startup::Initial;
 
 /// How long accepting pauses after the operating system refused a connection, out of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a client that is refused may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How often the contention classes are looked after.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Connections besides those of sessions that are open at a time: clients that start, cancel, or are told that there is no
 /// room. Beyond that they are closed unheard.
 const VISITORS_MAX: usize = 256;
@@ -43,6 +48,7 @@ struct Shared {
     policy: Arc<Policy>,
     telemetry: Arc<Telemetry>,
     registry: Registry,
+    classes: Arc<Classes>,
     sessions: AtomicU64,
     turns: Turns,
     seats: Semaphore,
@@ -85,6 +91,7 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         policy: Arc::new(config.policy()),
         credentials,
+        classes: Arc::new(Classes::new(config.governor.clone(), Arc::clone(&telemetry))),
         telemetry,
         registry: Registry::default(),
         sessions: AtomicU64::new(0),
@@ -99,6 +106,7 @@ pub async fn serve(
     });
     let listeners = listeners.into();
     let tasks = TaskTracker::new();
+    let _sweeper = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&shared.classes))));
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
@@ -136,6 +144,15 @@ pub async fn serve(
     Ok(())
 }
 
+/// Looks after the contention classes for as long as the proxy runs.
+async fn sweep(classes: Arc<Classes>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        classes.sweep();
+    }
+}
+
 fn log_refusal(refusal: &Refusal, peer: Peer, telemetry: &Telemetry) {
     let source = std::error::Error::source(refusal).map(ToString::to_string);
     match refusal.cause() {
@@ -161,8 +178,8 @@ async fn admit(stream: Stream, peer: Peer, shared: &Shared) -> Result<(), Refusa
         () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
     };
     match welcomed {
-        Ok(Some((opened, mode, _seat))) => {
-            run(client, opened, mode, shared).await;
+        Ok(Some((opened, mode, database, _seat))) => {
+            run(client, opened, mode, database, shared).await;
             Ok(())
         }
         Ok(None) => client.close().await.map_err(Refusal::Client),
@@ -201,7 +218,7 @@ async fn welcome<'a>(
     client: &mut Connection<Stream>,
     peer: Peer,
     shared: &'a Shared,
-) -> Result<Option<(Opened, Mode, Seat<'a>)>, Refusal> {
+) -> Result<Option<(Opened, Mode, u64, Seat<'a>)>, Refusal> {
     match handshake::first_packet(client, &shared.credentials).await? {
         First::Cancel(key) => {
             shared.telemetry.cancel_requested();
@@ -224,13 +241,20 @@ async fn welcome<'a>(
             let (packet, telemetry) = (&asked.packet, &shared.telemetry);
             let opened =
                 handshake::enter(client, packet, login, shared.database(), lock_table, telemetry).await?;
-            Ok(opened.map(|opened| (opened, mode, seat)))
+            Ok(opened.map(|opened| (opened, mode, database(packet), seat)))
         }
     }
 }
 
+/// A hash of the database that a startup packet names: that of the user, if it names none.
+fn database(packet: &[u8]) -> u64 {
+    let Ok(Initial::Startup(startup)) = Initial::parse(packet) else { return 0 };
+    let find = |wanted: &[u8]| startup.parameters().find(|(name, _)| *name == wanted);
+    find(b"database").or_else(|| find(b"user")).map_or(0, |(_, name)| xxh3_64(name))
+}
+
 /// Runs a session to its end, in its own mode.
-async fn run(client: Connection<Stream>, opened: Opened, mode: Mode, shared: &Shared) {
+async fn run(client: Connection<Stream>, opened: Opened, mode: Mode, database: u64, shared: &Shared) {
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let _open = shared.telemetry.session_opened();
     let (dialect, lock_table) = (opened.dialect, opened.lock_table);
@@ -238,7 +262,8 @@ async fn run(client: Connection<Stream>, opened: Opened, mode: Mode, shared: &Sh
     let engine = Engine::new(shared.policy(mode, lock_table), dialect, seed(id));
     let registration = shared.registry.register(opened.key.as_deref());
     let (telemetry, place) = (Arc::clone(&shared.telemetry), Place::new(shared.turns.clone()));
-    let ledger = Ledger { id, telemetry, held: 0, place };
+    let member = Member::new(Arc::clone(&shared.classes), database);
+    let ledger = Ledger { id, telemetry, held: 0, place, member };
     let shutdown = Shutdown::new(&shared.shutdown, &shared.cut_off);
     let idle = match mode {
         // Who is idle is not known where transactions are not followed.

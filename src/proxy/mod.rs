@@ -5,11 +5,13 @@
 //!    │
 //! listener ──> handshake ──> session ──> connection (client) ──┬──> tls
 //!                 │             │  └───> connection (server) ──┘
+//!                 │             │  └───> classes (what contends)
 //!                 └── cancel ───┘
 //! ```
 
 pub mod auth;
 mod cancel;
+mod classes;
 mod connection;
 pub mod credentials;
 mod crowd;

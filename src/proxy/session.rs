@@ -17,11 +17,12 @@ use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::cancel::Registration;
+use super::classes::Member;
 use super::connection::Connection;
 use super::idle::{Idle, Waiting};
 use super::refusal::fatal;
 use super::turns::Place;
-use crate::replay::{Engine, Event, Output};
+use crate::replay::{self, Engine, Event, Fingerprint, Output};
 use crate::telemetry::{Breakage, Telemetry};
 use crate::wire::{BadLength, SqlState};
 
@@ -139,6 +140,8 @@ pub(super) struct Ledger {
     pub(super) telemetry: Arc<Telemetry>,
     /// Bytes of journal that are granted to the session.
     pub(super) held: usize,
+    /// Where its transaction stands among those that it contends with.
+    pub(super) member: Member,
     /// Where it stands in the line of replays.
     pub(super) place: Place,
 }
@@ -181,6 +184,9 @@ impl Output for Outlet<'_> {
 
     fn report(&mut self, event: Event) {
         self.ledger.telemetry.record(self.ledger.id, &event);
+        if let Event::TransactionEnded(end) = event {
+            self.ledger.member.ended(end.outcome);
+        }
     }
 
     fn hold(&mut self, journal_bytes: usize) -> bool {
@@ -189,6 +195,24 @@ impl Output for Outlet<'_> {
 
     fn admit(&mut self, started: Duration) -> bool {
         self.ledger.place.ask(self.clock + started, &self.ledger.telemetry)
+    }
+
+    fn governs(&self) -> bool {
+        self.ledger.member.governs()
+    }
+
+    fn enter(
+        &mut self,
+        now: Duration,
+        statement: Fingerprint,
+        since: Duration,
+        replay: bool,
+    ) -> replay::Place {
+        self.ledger.member.enter(statement, now.saturating_sub(since), replay)
+    }
+
+    fn contends(&mut self, statement: Fingerprint) {
+        self.ledger.member.contends(statement);
     }
 
     fn close(&mut self) {
@@ -276,6 +300,7 @@ where
             moved |= self.poll_timer(cx)?;
             moved |= self.poll_turn(cx)?;
             moved |= self.poll_cancel(cx)?;
+            moved |= self.poll_member(cx)?;
             moved |= self.poll_drain(cx)?;
             self.poll_shutdown(cx)?;
             if !moved {
@@ -402,6 +427,22 @@ where
         let (forward, closed) = self.with_engine(|engine, out| engine.cancel(now, out));
         // Whoever asked may have run out of patience.
         let _ = ask.send(forward);
+        if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
+    }
+
+    /// The transaction's place among those that it contends with: it is admitted, or has been idle for too long.
+    fn poll_member(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        if self.ledger.member.is_outside() {
+            return Ok(false);
+        }
+        if !self.engine.awaits_place() {
+            self.ledger.member.withdraw();
+        }
+        if self.ledger.member.poll(self.engine.awaits_answer(), cx).is_pending() {
+            return Ok(false);
+        }
+        let now = self.clock.elapsed();
+        let ((), closed) = self.with_engine(|engine, out| engine.place_granted(now, out));
         if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
     }
 

@@ -7,6 +7,8 @@ use super::backoff::Backoff;
 use super::digest::{Digest, Unordered};
 use super::event::{Event, Outcome};
 use super::explain;
+use super::fingerprint::{Fingerprint, Fingerprints};
+use super::gate::{Gate, Place};
 use super::held::Held;
 use super::journal::Journal;
 use super::lock_table::Locks;
@@ -38,6 +40,19 @@ pub trait Output {
     fn admit(&mut self, started: Duration) -> bool {
         let _ = started;
         true
+    }
+    /// Whether transactions may have to wait for a place: what follows is asked only then.
+    fn governs(&self) -> bool {
+        false
+    }
+    /// A transaction that began at `since` with this statement asks for a place: for its first attempt, or for a replay.
+    fn enter(&mut self, now: Duration, statement: Fingerprint, since: Duration, replay: bool) -> Place {
+        let _ = (now, statement, since, replay);
+        Place::Free
+    }
+    /// A transaction that began with this statement has met a conflict.
+    fn contends(&mut self, statement: Fingerprint) {
+        let _ = statement;
     }
     /// The session is over: send what is left for the client, then close both sides.
     fn close(&mut self);
@@ -104,6 +119,7 @@ pub struct Engine {
     pub(super) unit: Unit,
     pub(super) journal: Journal,
     pub(super) outstanding: Outstanding,
+    pub(super) fingerprints: Fingerprints,
     pub(super) backoff: Backoff,
     pub(super) reading: Reading,
     pub(super) held: Held,
@@ -174,6 +190,7 @@ impl Engine {
             unit: Unit::new(Duration::ZERO),
             journal: Journal::default(),
             outstanding: Outstanding::default(),
+            fingerprints: Fingerprints::default(),
             backoff: Backoff::new(seed),
             reading: Reading::default(),
             held: Held::default(),
@@ -193,7 +210,7 @@ impl Engine {
     /// When [`Self::timeout`] is due.
     pub fn deadline(&self) -> Option<Duration> {
         match self.state {
-            State::BackingOff { until } if self.outstanding.is_empty() => Some(until),
+            State::BackingOff { until: Some(until), .. } if self.outstanding.is_empty() => Some(until),
             State::Queued { .. } => self.patience_ends(),
             _ => self.held_until(),
         }
@@ -214,7 +231,7 @@ impl Engine {
         if self.held_until().is_some_and(|until| now >= until) {
             self.release_held(out);
         }
-        if let State::BackingOff { until } = self.state
+        if let State::BackingOff { until: Some(until), .. } = self.state
             && now >= until
             && self.outstanding.is_empty()
         {
@@ -227,6 +244,10 @@ impl Engine {
     pub fn cancel(&mut self, now: Duration, out: &mut impl Output) -> bool {
         self.unit.cancelled |= self.state.is_retrying();
         match self.state {
+            State::Open if matches!(self.unit.gate, Gate::Waiting { .. }) => {
+                self.unit.gate = Gate::Cancelled;
+                false
+            }
             State::BackingOff { .. } | State::Queued { .. } => {
                 self.give_up(now, Reason::Cancelled, out);
                 false
@@ -322,6 +343,7 @@ impl Engine {
     /// The transaction cannot be replayed from here on.
     pub(super) fn pass_through(&mut self, reason: Reason, out: &mut impl Output) {
         self.unit.not_replayable.get_or_insert(reason);
+        self.unit.statement = self.first_statement();
         self.release_held(out);
         self.forget_journal(out);
         self.outstanding.forget_journal();

@@ -8,6 +8,7 @@
 //!    │                    │            held       answers that the client cannot act on yet
 //!    │                    │            deferred   a BEGIN that waits for the first statement
 //!    │                    │            lock_table LOCK TABLE, where the database has none
+//!    │                    │            gate       a place to wait for, before the first statement or a replay
 //!    ^                    │            retry      drain, pause, send again, catch up
 //!    │                    │            turn       a replay waits for others to end
 //!    │                    v            cockroach  its savepoint, and RELEASE before COMMIT
@@ -22,6 +23,8 @@ mod digest;
 mod engine;
 mod event;
 mod explain;
+mod fingerprint;
+mod gate;
 mod held;
 mod journal;
 mod lexer;
@@ -43,5 +46,7 @@ mod unit;
 
 pub use engine::{Engine, Output};
 pub use event::{Event, Outcome, Phase, TransactionEnd};
+pub use fingerprint::Fingerprint;
+pub use gate::Place;
 pub use policy::{Begin, Dialect, LockTable, Mode, Policy};
 pub use reason::Reason;

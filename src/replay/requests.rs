@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::deferred::Begin;
 use super::engine::{Engine, Output, Step};
+use super::gate::Gate;
 use super::journal::Effect;
 use super::outstanding::{Owner, REQUESTS_MAX};
 use super::policy::{Dialect, Mode};
@@ -62,6 +63,9 @@ impl Engine {
             if self.lock_must_wait(header.tag, frame) {
                 break;
             }
+            if self.waits_at_gate(now, header.tag, frame, next, out) {
+                break;
+            }
             match self.request(now, header.tag, frame, next, out) {
                 Step::Forward => {}
                 Step::After(added) => {
@@ -91,7 +95,8 @@ impl Engine {
         let unconfirmed = self.unit.begin == Begin::Unconfirmed && self.outstanding.ends_cycle();
         let waits = match self.state {
             State::Committing => self.unit.explicit,
-            State::Open | State::Passthrough(_) => unconfirmed,
+            State::Open => unconfirmed || matches!(self.unit.gate, Gate::Waiting { .. }),
+            State::Passthrough(_) => unconfirmed,
             state => state.is_retrying(),
         };
         // Behind a RELEASE a COMMIT or ROLLBACK may have to follow, before anything else.
@@ -197,6 +202,9 @@ impl Engine {
         let opened = self.second_cycle_begins();
         let classes = self.classes(tag, &frame[HEADER_BYTES..]);
         self.unit.count(tag, classes);
+        if self.unit.gate == Gate::Cancelled {
+            return self.cancelled_request(now, tag, frame, out);
+        }
         if self.can_defer(tag, classes, frame, next.is_none()) {
             return self.defer_begin(frame, out);
         }
@@ -353,6 +361,7 @@ impl Engine {
                 let classes = parse.map_or_else(unclear, |parse| Self::classes_of_prepared(parse.sql));
                 let statement = parse.map_or(&[][..], |parse| parse.statement);
                 self.outstanding.prepared.parse(statement, classes);
+                parse.into_iter().for_each(|parse| self.fingerprints.parse(statement, parse.sql));
                 self.unit.names.parse(statement, classes);
                 only_named(classes)
             }

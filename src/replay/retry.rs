@@ -41,6 +41,9 @@ impl Engine {
         self.unit.conflicts += 1;
         self.unit.first_conflict.get_or_insert(now);
         out.report(Event::Conflict { sqlstate, phase });
+        if let Some(statement) = self.first_statement() {
+            out.contends(statement);
+        }
     }
 
     /// The answer to request `number` of the journal is a conflict.
@@ -202,7 +205,7 @@ impl Engine {
             State::Committing if ready => self.state = State::Open,
             State::Open | State::Committing | State::Passthrough(_) => {}
             State::Draining => self.back_off(now, out),
-            State::BackingOff { until } if now >= until => self.ask_for_turn(now, out),
+            State::BackingOff { until: Some(until), .. } if now >= until => self.ask_for_turn(now, out),
             State::BackingOff { .. } => {}
             State::Queued { .. } => self.take_turn(now, out),
             State::Replaying { .. } => self.go_on(now, ready, out),
@@ -220,13 +223,16 @@ impl Engine {
         if attempt > self.policy.max_attempts {
             return self.give_up(now, Reason::AttemptsExhausted, out);
         }
-        if now + pause > self.unit.started + self.policy.timeout {
+        if now + pause > self.unit.started + self.unit.waited + self.policy.timeout {
             return self.give_up(now, Reason::RetryTimeout, out);
         }
-        self.state = State::BackingOff { until: now + pause };
-        out.report(Event::BackedOff { attempt, pause });
-        self.reopen(out);
-        if self.outstanding.is_empty() && pause.is_zero() {
+        let (pause, awaits) = self.pause_or_place(now, attempt, pause, out);
+        self.state = State::BackingOff { until: (!awaits).then_some(now + pause), since: now };
+        if !awaits {
+            out.report(Event::BackedOff { attempt, pause });
+        }
+        self.reopen(awaits, out);
+        if self.outstanding.is_empty() && pause.is_zero() && !awaits {
             self.ask_for_turn(now, out);
         }
     }
@@ -236,9 +242,10 @@ impl Engine {
     /// the rest would run outside a transaction.
     ///
     /// With a savepoint to go back to, or a transaction to chain to, nothing is sent yet: the first keeps its locks and its
-    /// place in the line, and the second has none.
-    fn reopen(&mut self, out: &mut impl Output) {
-        if !self.restarts_at_savepoint() && !self.restarts_by_chaining() {
+    /// place in the line, and the second has none. A transaction that waits for a place must keep no lock, so it goes back to
+    /// no savepoint.
+    fn reopen(&mut self, awaits_place: bool, out: &mut impl Output) {
+        if (awaits_place || !self.restarts_at_savepoint()) && !self.restarts_by_chaining() {
             self.begin_anew(out);
         }
     }

@@ -38,8 +38,10 @@ pub(super) enum State {
     Draining,
     /// The pause before the next attempt; meanwhile the transaction is opened again where that is needed.
     BackingOff {
-        /// When the pause is over.
-        until: Duration,
+        /// When the pause is over; `None` while a place is awaited.
+        until: Option<Duration>,
+        /// When it began.
+        since: Duration,
     },
     /// The pause is over, and others are being replayed: it waits for its turn.
     Queued {

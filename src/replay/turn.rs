@@ -47,7 +47,9 @@ impl Engine {
     /// When a replay gives up waiting for its turn.
     pub(super) fn patience_ends(&self) -> Option<Duration> {
         match self.state {
-            State::Queued { admitted: false, .. } => Some(self.unit.started + self.policy.timeout),
+            State::Queued { admitted: false, .. } => {
+                Some(self.unit.started + self.unit.waited + self.policy.timeout)
+            }
             _ => None,
         }
     }

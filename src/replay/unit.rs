@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::deferred::Begin;
 use super::event::{Outcome, TransactionEnd};
+use super::fingerprint::Fingerprint;
+use super::gate::Gate;
 use super::prepared::Names;
 use super::statement::{Class, Classes};
 use super::{Dialect, Reason};
@@ -53,6 +55,12 @@ pub(super) struct Unit {
     pub(super) scattered: bool,
     /// Where its BEGIN is.
     pub(super) begin: Begin,
+    /// Where it is on its way to its first statement.
+    pub(super) gate: Gate,
+    /// That statement, once its journal is gone.
+    pub(super) statement: Option<Fingerprint>,
+    /// How long it has waited for a place.
+    pub(super) waited: Duration,
     /// Whether the client opened it with BEGIN.
     pub(super) explicit: bool,
     /// What occurs in its texts.
@@ -113,6 +121,9 @@ impl Unit {
             started,
             scattered: false,
             begin: Begin::Sent,
+            gate: Gate::Ahead,
+            statement: None,
+            waited: Duration::ZERO,
             explicit: false,
             classes: Classes::default(),
             opened_plainly: false,
@@ -204,11 +215,13 @@ impl Unit {
     /// The end, in figures.
     pub(super) fn end(&self, now: Duration) -> TransactionEnd {
         TransactionEnd {
-            outcome: self.outcome.unwrap_or(if self.failed {
-                Outcome::RolledBack
-            } else {
-                Outcome::Committed
-            }),
+            outcome: match self.outcome {
+                // Cancelled before anything was sent: there was no conflict to surface.
+                Some(Outcome::Surfaced(Reason::Cancelled)) if self.conflicts == 0 => Outcome::RolledBack,
+                Some(outcome) => outcome,
+                None if self.failed => Outcome::RolledBack,
+                None => Outcome::Committed,
+            },
             // A BEGIN that was sent along may belong to what is behind.
             explicit: self.explicit && (self.opened || self.ended),
             attempts: self.attempts,

@@ -116,6 +116,49 @@ pub static METRICS: &[Metric] = &[
         help: "Bytes of requests that replays sent again.",
     },
     Metric {
+        name: "reprise_governor_classes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Kinds of contending transactions, by database and first statement.",
+    },
+    Metric {
+        name: "reprise_governor_limit",
+        kind: Kind::Gauge,
+        labels: &["class"],
+        help: "Transactions of a class that may run at a time; 0 for any number.",
+    },
+    Metric {
+        name: "reprise_governor_running",
+        kind: Kind::Gauge,
+        labels: &["class"],
+        help: "Transactions of a class that run, as of the last second.",
+    },
+    Metric {
+        name: "reprise_governor_waiting",
+        kind: Kind::Gauge,
+        labels: &["class"],
+        help: "Transactions of a class that wait for a place, as of the last second.",
+    },
+    Metric {
+        name: "reprise_governor_admissions_total",
+        kind: Kind::Counter,
+        labels: &["how"],
+        help: "First attempts and replays of contending transactions that were let in: at_once, when their turn came \
+               (waited), after max_wait (overdue), or, in observe mode, where they would have waited (observed).",
+    },
+    Metric {
+        name: "reprise_governor_wait_seconds",
+        kind: SECONDS,
+        labels: &[],
+        help: "Wait for a place, of those that waited.",
+    },
+    Metric {
+        name: "reprise_governor_idle_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Transactions that lost their place because they had no request under way.",
+    },
+    Metric {
         name: "reprise_sessions",
         kind: Kind::Gauge,
         labels: &[],

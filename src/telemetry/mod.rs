@@ -8,6 +8,7 @@
 
 mod budget;
 mod catalogue;
+mod governor;
 mod http;
 mod logs;
 mod metrics;
@@ -18,6 +19,7 @@ use prometheus::{IntGauge, Registry, TextEncoder};
 
 pub use budget::JournalBudget;
 pub use catalogue::{Kind, METRICS, Metric};
+pub use governor::{Admission, ClassFigures, GovernorMetrics};
 pub use http::serve_http;
 pub use logs::{LogFormat, log_filter, start_log};
 
@@ -130,6 +132,7 @@ impl Breakage {
 pub struct Telemetry {
     registry: Registry,
     metrics: Metrics,
+    governor: GovernorMetrics,
     journal: JournalBudget,
     ready: AtomicBool,
 }
@@ -139,9 +142,11 @@ impl Telemetry {
     pub fn new(journal_bytes_total: u64) -> Self {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
+        let governor = GovernorMetrics::new(&catalogue::Maker(&registry));
         Self {
             registry,
             metrics,
+            governor,
             journal: JournalBudget::new(journal_bytes_total),
             ready: AtomicBool::new(false),
         }
@@ -191,6 +196,11 @@ impl Telemetry {
     /// Counts a connection to the database that did not come about.
     pub fn upstream_connect_failed(&self) {
         self.metrics.upstream_connect_errors.inc();
+    }
+
+    /// The metrics of the governor.
+    pub fn governor(&self) -> &GovernorMetrics {
+        &self.governor
     }
 
     /// The bytes that all journals share.

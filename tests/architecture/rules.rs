@@ -3,7 +3,7 @@
 use crate::source::Source;
 
 /// The modules that know no socket, clock, task, log or metric.
-const PURE: [&str; 2] = ["wire", "replay"];
+const PURE: [&str; 3] = ["wire", "replay", "governor"];
 
 /// Crates that a pure module may use: they compute, and do nothing else.
 const PURE_CRATES: [&str; 3] = ["memchr", "thiserror", "xxhash_rust"];

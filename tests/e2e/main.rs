@@ -13,6 +13,7 @@ mod cockroach_dialect;
 mod connection_limits;
 mod departures;
 mod golden_cases;
+mod governor;
 mod hidden;
 mod idle;
 mod limits;

@@ -1,0 +1,148 @@
+//! One class of transactions that contend with each other: who is at work, who waits, and what they may expect.
+
+use std::time::Duration;
+
+use super::limit::Limit;
+use super::queue::{Queue, Ticket};
+use super::window::End;
+
+/// A contention class. `T` is what stands for a transaction that waits, handed back when it is its turn.
+///
+/// Every call takes the time since some fixed point, the same for all who use the class. A transaction that was admitted
+/// holds a place until [`Self::leave`]; who calls that or [`Self::idle`] must then call [`Self::next`]
+/// until nobody is left to wake. A replay enters between the two, so that its place does not go to a newcomer.
+#[derive(Debug)]
+pub struct Class<T> {
+    limit: Limit,
+    queue: Queue<T>,
+    running: u32,
+    /// When there last was a conflict, or a wait.
+    stirred: Duration,
+    /// When somebody last got out of the queue.
+    moved: Duration,
+}
+
+/// A queue that nobody leaves for this long is stuck.
+pub const STUCK: Duration = Duration::from_secs(2);
+
+/// What a transaction is told that asks for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// It has a place.
+    Admitted,
+    /// It is in the queue, by this ticket.
+    Queued(Ticket),
+}
+
+impl<T> Class<T> {
+    /// A class in which a conflict was met just now.
+    pub const fn new(now: Duration) -> Self {
+        Self { limit: Limit::new(now), queue: Queue::new(), running: 0, stirred: now, moved: now }
+    }
+
+    /// A transaction that began at `since` wants a place, before its first statement or, as a `replay`, before it is run again.
+    /// The token is made only if it must wait.
+    pub fn enter(
+        &mut self,
+        now: Duration,
+        since: Duration,
+        replay: bool,
+        token: impl FnOnce() -> T,
+    ) -> Entry {
+        let ticket = self.queue.ticket(since, replay);
+        if self.limit.admits(self.running) && self.queue.is_first(ticket) {
+            self.run_one_more(now);
+            return Entry::Admitted;
+        }
+        self.stirred = now;
+        self.queue.push(ticket, token());
+        Entry::Queued(ticket)
+    }
+
+    /// Counts a transaction that runs whether there is a place for it or not. Returns whether there was one.
+    pub fn observe(&mut self, now: Duration) -> bool {
+        let admitted = self.limit.admits(self.running);
+        self.run_one_more(now);
+        admitted
+    }
+
+    /// Somebody leaves the queue without a place; false if it has been handed out by [`Self::next`].
+    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
+        self.queue.remove(ticket)
+    }
+
+    /// Somebody has waited as long as it should: it gets a place whatever the limit is, unless the queue moves. Then its turn
+    /// comes, and to let in everybody whom a crowd has delayed would only delay all of them. False if it waits on: to be asked
+    /// again after [`STUCK`].
+    pub fn admit_anyway(&mut self, now: Duration, ticket: Ticket) -> bool {
+        let admitted = now.saturating_sub(self.moved) >= STUCK && self.queue.remove(ticket);
+        if admitted {
+            self.moved = now;
+            self.run_one_more(now);
+        }
+        admitted
+    }
+
+    /// The next who gets a place, if one is free; it has it from now on.
+    pub fn next(&mut self, now: Duration) -> Option<T> {
+        if !self.limit.admits(self.running) {
+            return None;
+        }
+        let token = self.queue.pop()?;
+        self.moved = now;
+        self.run_one_more(now);
+        Some(token)
+    }
+
+    /// An attempt has ended, and its place is free.
+    pub fn leave(&mut self, now: Duration, end: End) {
+        self.limit.pass(now, self.running);
+        self.running = self.running.saturating_sub(1);
+        self.ended(now, end);
+    }
+
+    /// An attempt has ended that had no place any more.
+    pub fn ended(&mut self, now: Duration, end: End) {
+        if end == End::Wasted {
+            self.stirred = now;
+        }
+        self.limit.pass(now, self.running);
+        self.limit.ended(now, end);
+    }
+
+    /// A transaction has had no request under way for a while: its place is free for others.
+    pub fn idle(&mut self, now: Duration) {
+        self.limit.pass(now, self.running);
+        self.running = self.running.saturating_sub(1);
+    }
+
+    /// It goes on. It holds locks, so it does not wait: fewer others are admitted instead.
+    pub fn resume(&mut self, now: Duration) {
+        self.run_one_more(now);
+    }
+
+    fn run_one_more(&mut self, now: Duration) {
+        self.limit.pass(now, self.running);
+        self.running += 1;
+    }
+
+    /// How many may run at a time; `None` for any number.
+    pub const fn limit(&self) -> Option<u32> {
+        self.limit.get()
+    }
+
+    /// How many run.
+    pub const fn running(&self) -> u32 {
+        self.running
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether the class can be forgotten: for so long nobody met a conflict in it or had to wait.
+    pub fn is_calm(&self, now: Duration, calm: Duration) -> bool {
+        self.queue.is_empty() && now.saturating_sub(self.stirred) >= calm
+    }
+}

@@ -1,0 +1,288 @@
+//! The limit of one class: how many of its transactions may run at a time. Found by trying, judged by what gets done.
+//!
+//! ```text
+//!             waste                      done in a while              better: twice as many
+//!   Open ----------------> Calibrating ------------------> Probing <------+
+//!    ^                     (one at a time)                  |  |  |       |
+//!    |                        ^                     worse:  |  |  +-------+
+//!    |   nobody is kept       | much more waste     back    v  |
+//!    +------------------------|------------------- Steady <----+
+//!                             +----------------------+   | now and then: one step up or down
+//!                                                        +---------------------------> Probing
+//! ```
+//!
+//! - **Open**: everyone is admitted. When a good part of the attempts is wasted, the class is calibrated.
+//! - **Calibrating**: one at a time. Alone in its class a transaction meets no conflict with it, so this is quick, and it
+//!   tells what is to be beaten. From there the limit doubles for as long as that gets more done.
+//! - **Probing**: another limit is tried against the rate of the one before it, for as long as it takes to tell the two apart:
+//!   counts of independent events spread by their square root, so a clear difference shows after a few transactions.
+//! - **Steady**: the limit stays. Neighbouring limits are probed after pauses that double each time a probe fails, and more
+//!   so when it failed clearly: a limit that is right is left alone for most of the time, which is what keeps it from
+//!   oscillating. When far more is wasted, or far less done, than when the limit was found, the class is calibrated again.
+//!
+//! The rate alone would mislead several proxies before one database: each would get more done by taking from the others. What
+//! all of them see is the waste. So a limit under which most attempts are wasted is never stepped up to, and is stepped down
+//! from.
+
+use std::time::Duration;
+
+use super::window::{End, Sample, Window};
+
+/// Waste from which on an open class is calibrated.
+const CONTENDED: f64 = 0.12;
+/// Waste from which on a limit is too high, whatever gets done.
+const DROWNING: f64 = 0.5;
+/// Attempts by which waste is judged.
+const ATTEMPTS: u32 = 16;
+/// Attempts, and time, after which an open class is looked at anew.
+const WATCHED: u32 = 200;
+const WATCHED_MAX: Duration = Duration::from_secs(5);
+/// How long a steady class is watched at a time.
+const WATCH: Duration = Duration::from_secs(1);
+/// Transactions by which the rate of one at a time is known: they run one behind the other, so it hardly spreads.
+const CALIBRATED: u32 = 10;
+/// The longest that a probe, or a calibration, takes while something happens at all.
+const TRIAL: Duration = Duration::from_secs(2);
+/// What is better must be so for this long: a database that looks for deadlocks after a second looks fine until then.
+const TRIAL_MIN: Duration = Duration::from_secs(1);
+/// Transactions expected after which a probe is decided.
+const TRIED: f64 = 40.0;
+/// What a higher limit must bring.
+const GAIN: f64 = 1.05;
+/// The shortest and the longest pause between two probes in one direction.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(20);
+/// How long what is wasted without a limit is not looked into again.
+const TOLERATED: Duration = Duration::from_secs(60);
+
+/// Where the search stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Open,
+    Calibrating,
+    /// `from` is the limit that gave `base`; `doubling` while the limit is still looked for.
+    Probing {
+        from: u32,
+        base: Sample,
+        doubling: bool,
+    },
+    Steady {
+        base: Sample,
+    },
+}
+
+/// The pauses between probes in one direction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Probes {
+    next: Duration,
+    pause: Duration,
+}
+
+impl Probes {
+    const fn soon(now: Duration) -> Self {
+        Self { next: now.saturating_add(PAUSE), pause: PAUSE }
+    }
+
+    /// A probe has failed: the next one is further away.
+    fn put_off(&mut self, now: Duration, clearly: bool) {
+        self.pause = (self.pause * if clearly { 4 } else { 2 }).min(PAUSE_MAX);
+        self.next = now + self.pause;
+    }
+}
+
+/// The search for the limit of one class.
+#[derive(Debug)]
+pub(super) struct Limit {
+    limit: Option<u32>,
+    phase: Phase,
+    window: Window,
+    /// Whether no more run than the limit allows, since it was set.
+    in_force: bool,
+    /// Before this the window does not open.
+    opens: Duration,
+    /// How long a transaction kept its place lately.
+    hold: Duration,
+    up: Probes,
+    down: Probes,
+    /// Until when so much waste is tolerated in an open class: limits were tried, and got less done.
+    tolerated: (Duration, f64),
+}
+
+impl Limit {
+    pub(super) const fn new(now: Duration) -> Self {
+        Self {
+            limit: None,
+            phase: Phase::Open,
+            window: Window::new(now),
+            in_force: true,
+            opens: now,
+            hold: Duration::ZERO,
+            up: Probes::soon(now),
+            down: Probes::soon(now),
+            tolerated: (Duration::ZERO, 0.0),
+        }
+    }
+
+    /// How many may run at a time; `None` for any number.
+    pub(super) const fn get(&self) -> Option<u32> {
+        self.limit
+    }
+
+    /// Whether one more may run.
+    pub(super) fn admits(&self, running: u32) -> bool {
+        self.limit.is_none_or(|limit| running < limit)
+    }
+
+    /// Time has passed, with so many attempts under way: to be called before their number changes.
+    pub(super) fn pass(&mut self, now: Duration, running: u32) {
+        if !self.in_force {
+            // Those from before the limit was lowered may still be at work.
+            self.in_force = self.limit.is_none_or(|limit| running <= limit);
+            self.window = Window::new(now.max(self.opens));
+        }
+        self.window.pass(now, running, !self.admits(running));
+    }
+
+    /// An attempt has ended. May move the limit.
+    pub(super) fn ended(&mut self, now: Duration, end: End) {
+        self.window.count(now, end);
+        match self.phase {
+            Phase::Open => self.watch_open(now),
+            Phase::Calibrating => self.calibrate(now),
+            Phase::Probing { from, base, doubling } => self.probe(now, from, base, doubling),
+            Phase::Steady { base } => self.watch_steady(now, base),
+        }
+    }
+
+    fn watch_open(&mut self, now: Duration) {
+        let (wasted, attempts) = (f64::from(self.window.wasted()), f64::from(self.window.attempts()));
+        // So much for certain: a few conflicts may be an accident.
+        let waste = (wasted - 1.5 * wasted.sqrt()) / attempts;
+        let tolerated = if now < self.tolerated.0 { self.tolerated.1 } else { 0.0 };
+        if waste >= CONTENDED.max(tolerated) && self.window.sample().running > 1.2 {
+            self.enter(now, Phase::Calibrating, Some(1));
+        } else if self.window.attempts() >= WATCHED || self.window.elapsed() >= WATCHED_MAX {
+            self.enter(now, Phase::Open, None);
+        }
+    }
+
+    fn calibrate(&mut self, now: Duration) {
+        let late = self.window.elapsed() >= TRIAL;
+        if self.window.done() >= CALIBRATED || (late && self.window.done() > 0) {
+            let base = self.window.sample();
+            self.hold = Duration::from_secs_f64((base.running / base.rate).min(1.0));
+            (self.up, self.down) = (Probes::soon(now), Probes::soon(now));
+            self.try_limit(now, 1, 2, base, true);
+        }
+    }
+
+    fn probe(&mut self, now: Duration, from: u32, base: Sample, doubling: bool) {
+        let (limit, sample, elapsed) =
+            (self.limit.unwrap_or(u32::MAX), self.window.sample(), self.window.elapsed());
+        let (done, expected) = (f64::from(self.window.done()), base.rate * elapsed.as_secs_f64());
+        let spread = 2.0 * expected.sqrt();
+        let upwards = limit > from;
+        let drowning = upwards && self.is_judged() && sample.waste >= DROWNING.max(base.waste);
+        // Transactions that were admitted together end together: one such heap more or less tells nothing.
+        let clearly_worse = done + f64::from(from) < expected - spread;
+        let clearly_better = done > GAIN * expected + spread + f64::from(from);
+        let harmless = doubling && self.is_judged() && sample.waste < CONTENDED / 2.0;
+        let tried = elapsed >= TRIAL_MIN || (harmless && elapsed >= 4 * self.hold);
+        let decided = elapsed >= TRIAL || (elapsed >= TRIAL_MIN && expected >= TRIED);
+        if drowning || clearly_worse {
+            self.go_back(now, from, base, drowning || done < expected / 2.0);
+        } else if decided && upwards && sample.full < 0.5 && sample.waste < CONTENDED {
+            // So many do not even come, and hardly anything is wasted.
+            self.open(now, sample);
+        } else if (tried && clearly_better)
+            || (decided && done >= expected * if upwards { GAIN } else { 1.0 })
+        {
+            self.accept(now, limit, sample, upwards, doubling);
+        } else if decided {
+            self.go_back(now, from, base, false);
+        }
+    }
+
+    /// Whether there were attempts enough to tell the waste.
+    const fn is_judged(&self) -> bool {
+        self.window.attempts() >= ATTEMPTS
+    }
+
+    fn accept(&mut self, now: Duration, limit: u32, sample: Sample, upwards: bool, doubling: bool) {
+        self.hold = Duration::from_secs_f64((sample.running / sample.rate).min(1.0));
+        (self.up, self.down) = (Probes::soon(now), Probes::soon(now));
+        if upwards {
+            // Where it came from is known to be worse.
+            self.down.put_off(now, true);
+            let doubling = doubling || sample.waste < CONTENDED / 2.0;
+            let next = if doubling { limit.saturating_mul(2) } else { step_up(limit) };
+            self.try_limit(now, limit, next, sample, doubling);
+        } else {
+            self.up.put_off(now, true);
+            self.enter(now, Phase::Steady { base: sample }, Some(limit));
+        }
+    }
+
+    /// A probe has failed.
+    fn go_back(&mut self, now: Duration, from: u32, base: Sample, clearly: bool) {
+        let upwards = self.limit.is_some_and(|limit| limit > from);
+        let probes = if upwards { &mut self.up } else { &mut self.down };
+        probes.put_off(now, clearly);
+        self.enter(now, Phase::Steady { base }, Some(from));
+    }
+
+    fn watch_steady(&mut self, now: Duration, base: Sample) {
+        if self.window.elapsed() < WATCH {
+            return;
+        }
+        let (limit, sample) = (self.limit.unwrap_or(1), self.window.sample());
+        let far_worse = sample.waste > 0.25 + 1.5 * base.waste.min(0.4);
+        let base = base.blend(sample);
+        let reached = sample.full >= 0.5;
+        // Where so many do not come, fewer is fewer than those that do.
+        let limit = if reached { limit } else { limit.min(sample.running.ceil() as u32).max(1) };
+        if !reached && sample.waste < CONTENDED {
+            self.open(now, sample);
+        } else if limit > 1 && self.is_judged() && far_worse {
+            self.enter(now, Phase::Calibrating, Some(1));
+        } else if limit > 1 && self.is_judged() && base.waste >= DROWNING {
+            self.up.put_off(now, true);
+            self.enter(now, Phase::Steady { base }, Some(step_down(limit)));
+        } else if reached && now >= self.up.next && base.waste < DROWNING {
+            self.try_limit(now, limit, step_up(limit), base, false);
+        } else if now >= self.down.next && limit > 1 {
+            self.try_limit(now, limit, step_down(limit), base, false);
+        } else {
+            self.enter(now, Phase::Steady { base }, self.limit);
+        }
+    }
+
+    /// No limit is needed: what is wasted without one is tolerated for a while, and half as much again.
+    fn open(&mut self, now: Duration, sample: Sample) {
+        self.tolerated = (now + TOLERATED, (1.5 * sample.waste).max(2.0 * CONTENDED));
+        self.enter(now, Phase::Open, None);
+    }
+
+    fn try_limit(&mut self, now: Duration, from: u32, limit: u32, base: Sample, doubling: bool) {
+        self.enter(now, Phase::Probing { from, base, doubling }, Some(limit));
+    }
+
+    /// A new window, which opens when the transactions at work are those of the limit.
+    fn enter(&mut self, now: Duration, phase: Phase, limit: Option<u32>) {
+        let changed = self.limit != limit;
+        self.opens = if changed { now + self.hold } else { now };
+        self.window = Window::new(self.opens);
+        self.in_force &= !changed;
+        (self.phase, self.limit) = (phase, limit);
+    }
+}
+
+/// The next limit: about half as much again.
+const fn step_up(limit: u32) -> u32 {
+    limit.saturating_add(if limit < 4 { 1 } else { limit / 2 })
+}
+
+const fn step_down(limit: u32) -> u32 {
+    let limit = if limit <= 4 { limit.saturating_sub(1) } else { limit - limit / 3 };
+    if limit == 0 { 1 } else { limit }
+}

@@ -1,0 +1,126 @@
+//! A stretch of time in which a class is watched: what came of its attempts, and how many ran at a time.
+
+use std::time::Duration;
+
+/// How an attempt ended, as far as contention goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It did what the client wanted: a commit, or a rollback that the client asked for.
+    Done,
+    /// It met a conflict: what it did was in vain.
+    Wasted,
+    /// It tells nothing: a connection was lost.
+    Unknown,
+}
+
+/// What is counted.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    /// From here on it counts.
+    start: Duration,
+    /// Up to here time has been accounted for.
+    last: Duration,
+    done: u32,
+    wasted: u32,
+    /// Attempts under way, integrated over time.
+    running: f64,
+    /// Seconds in which the limit was reached.
+    full: f64,
+}
+
+/// What a window has shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sample {
+    /// Transactions done per second.
+    pub(super) rate: f64,
+    /// The share of the attempts that was wasted.
+    pub(super) waste: f64,
+    /// Attempts under way on average.
+    pub(super) running: f64,
+    /// The share of the time in which the limit was reached.
+    pub(super) full: f64,
+}
+
+impl Sample {
+    /// Both, the later one counting as much as all before it.
+    pub(super) fn blend(self, later: Self) -> Self {
+        let mean = |a: f64, b: f64| f64::midpoint(a, b);
+        Self {
+            rate: mean(self.rate, later.rate),
+            waste: mean(self.waste, later.waste),
+            running: mean(self.running, later.running),
+            full: mean(self.full, later.full),
+        }
+    }
+}
+
+impl Window {
+    /// A window that opens at `start`, which may be ahead.
+    pub(super) const fn new(start: Duration) -> Self {
+        Self { start, last: start, done: 0, wasted: 0, running: 0.0, full: 0.0 }
+    }
+
+    /// Time has passed, with so many attempts under way.
+    pub(super) fn pass(&mut self, now: Duration, running: u32, full: bool) {
+        let passed = now.saturating_sub(self.last).as_secs_f64();
+        self.running += passed * f64::from(running);
+        self.full += if full { passed } else { 0.0 };
+        self.last = self.last.max(now);
+    }
+
+    /// An attempt has ended.
+    pub(super) fn count(&mut self, now: Duration, end: End) {
+        if now >= self.start {
+            self.done += u32::from(end == End::Done);
+            self.wasted += u32::from(end == End::Wasted);
+        }
+    }
+
+    pub(super) const fn done(&self) -> u32 {
+        self.done
+    }
+
+    pub(super) const fn wasted(&self) -> u32 {
+        self.wasted
+    }
+
+    pub(super) const fn attempts(&self) -> u32 {
+        self.done + self.wasted
+    }
+
+    /// For how long it has been open.
+    pub(super) const fn elapsed(&self) -> Duration {
+        self.last.saturating_sub(self.start)
+    }
+
+    /// What it has shown so far.
+    pub(super) fn sample(&self) -> Sample {
+        let seconds = self.elapsed().as_secs_f64().max(1e-6);
+        Sample {
+            rate: f64::from(self.done) / seconds,
+            waste: f64::from(self.wasted) / f64::from(self.attempts().max(1)),
+            running: self.running / seconds,
+            full: self.full / seconds,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_before_it_opens_does_not_count() {
+        let at = Duration::from_secs;
+        let mut window = Window::new(at(10));
+        window.pass(at(5), 7, true);
+        window.count(at(5), End::Done);
+        window.pass(at(12), 4, true);
+        window.count(at(12), End::Done);
+        window.count(at(12), End::Unknown);
+        window.pass(at(14), 2, false);
+        window.count(at(14), End::Wasted);
+        let sample = Sample { rate: 0.25, waste: 0.5, running: 3.0, full: 0.5 };
+        assert_eq!((window.sample(), window.attempts(), window.elapsed()), (sample, 2, at(4)));
+    }
+}

@@ -1,0 +1,148 @@
+//! What a transaction is about to do, in a number: its first statement that works on data, without literals and spacing.
+
+use std::collections::HashMap;
+
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::journal::{Entry, Journal};
+use super::lexer::{Lexer, Token};
+use crate::wire::HEADER_BYTES;
+use crate::wire::frontend::{self, Bind, Parse, tag};
+
+/// The fingerprint of a statement: the same for all that differ in literals, spacing and letter case only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(u64);
+
+/// Statements that read no data and lock none: what comes behind them is the first.
+const HARMLESS: [&str; 7] = ["BEGIN", "START", "SET", "RESET", "SHOW", "SAVEPOINT", "DISCARD"];
+/// Statements that end something: nothing is to be expected behind them.
+const ENDING: [&str; 5] = ["COMMIT", "END", "ROLLBACK", "ABORT", "RELEASE"];
+/// Elements of a text that are read at most.
+const TOKENS_MAX: usize = 128;
+/// Prepared statements of a session that are known by name at most.
+const NAMES_MAX: usize = 1024;
+
+impl Fingerprint {
+    /// Of the first statement of a text that works on data; `None` if there is none.
+    pub(super) fn of(sql: &[u8]) -> Option<Self> {
+        let mut lexer = Lexer(sql);
+        loop {
+            let start = lexer;
+            let first = lexer.next_word()?;
+            let is = |words: &[&str]| words.iter().any(|word| first.eq_ignore_ascii_case(word.as_bytes()));
+            if is(&ENDING) {
+                return None;
+            }
+            if !is(&HARMLESS) {
+                return Some(Self::of_statement(start));
+            }
+            while !matches!(lexer.next_token()?, Token::Semicolon) {}
+        }
+    }
+
+    fn of_statement(mut lexer: Lexer<'_>) -> Self {
+        let mut hash = Xxh3Default::new();
+        let mut other = false;
+        for _ in 0..TOKENS_MAX {
+            let token = lexer.next_token();
+            // A list of literals is one, however long it is.
+            if !matches!(token, Some(Token::Other)) {
+                hash.update(if other { b"?" } else { b" " });
+            }
+            other = matches!(token, Some(Token::Other));
+            match token {
+                Some(Token::Word(word)) => hash.update(&word.to_ascii_lowercase()),
+                Some(Token::Quoted(name)) => hash.update(name),
+                Some(Token::Other) => {}
+                Some(Token::Semicolon | Token::Unclear) | None => break,
+            }
+        }
+        Self(hash.digest())
+    }
+}
+
+impl From<Fingerprint> for u64 {
+    fn from(Fingerprint(number): Fingerprint) -> Self {
+        number
+    }
+}
+
+/// The prepared statements of a session, by name.
+#[derive(Debug, Default)]
+pub(super) struct Fingerprints(HashMap<Box<[u8]>, Option<Fingerprint>>);
+
+impl Fingerprints {
+    /// A Parse goes out.
+    pub(super) fn parse(&mut self, statement: &[u8], sql: &[u8]) {
+        if !statement.is_empty() && (self.0.len() < NAMES_MAX || self.0.contains_key(statement)) {
+            self.0.insert(statement.into(), Fingerprint::of(sql));
+        }
+    }
+
+    /// Of a request, in a transaction with these requests before it. `None` if it does no work, or if that is not known.
+    pub(super) fn request(&self, tag: u8, frame: &[u8], before: &Journal) -> Option<Fingerprint> {
+        let body = frame.get(HEADER_BYTES..)?;
+        match tag {
+            tag::QUERY => Fingerprint::of(frontend::query(body)?),
+            tag::PARSE => Fingerprint::of(Parse::view(body)?.sql),
+            tag::BIND => match Bind::view(body)?.statement {
+                b"" => unnamed(before),
+                name => self.0.get(name).copied()?,
+            },
+            _ => None,
+        }
+    }
+
+    /// Of the first request of a transaction that has one.
+    pub(super) fn first(&self, journal: &Journal) -> Option<Fingerprint> {
+        let mut requests = journal.entries_from(0).iter().enumerate();
+        requests.find_map(|(at, entry): (usize, &Entry)| {
+            self.request(entry.tag, journal.frames(at..at + 1), journal)
+        })
+    }
+}
+
+/// Of the unnamed statement that was parsed last.
+fn unnamed(journal: &Journal) -> Option<Fingerprint> {
+    let mut parsed =
+        (0..journal.len()).rev().filter(|at| journal.entry(*at).is_some_and(|e| e.tag == tag::PARSE));
+    parsed.find_map(|at| {
+        let parse = Parse::view(journal.frames(at..at + 1).get(HEADER_BYTES..)?)?;
+        parse.statement.is_empty().then(|| Fingerprint::of(parse.sql))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn same(texts: &[&str]) {
+        let of = |text: &str| Fingerprint::of(text.as_bytes());
+        assert!(of(texts[0]).is_some());
+        for text in texts {
+            assert_eq!(of(text), of(texts[0]), "{text}");
+        }
+    }
+
+    #[test]
+    fn literals_spacing_and_case_do_not_matter() {
+        same(&[
+            "UPDATE t SET a = 1 WHERE k = 'x'",
+            "update t\n set A=22  where k = 'it''s' ;",
+            "UPDATE t SET a = $1 WHERE k = $2",
+        ]);
+        same(&["SELECT * FROM t WHERE k IN (1, 2, 3)", "SELECT * FROM t WHERE k IN (1)"]);
+        let of = |text: &str| Fingerprint::of(text.as_bytes());
+        assert_ne!(of("UPDATE t SET a = 1"), of("UPDATE u SET a = 1"));
+        assert_ne!(of("SELECT ab"), of("SELECT a b"));
+    }
+
+    #[test]
+    fn what_opens_the_transaction_is_passed_over() {
+        same(&["UPDATE t SET a = 1", "BEGIN; SET LOCAL x = 'y;'; UPDATE t SET a = 2; COMMIT"]);
+        for text in ["BEGIN", "SET a = 1; SHOW b", "COMMIT", "", "BEGIN; ROLLBACK; SELECT 1"] {
+            assert_eq!(Fingerprint::of(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Where a transaction waits for a place: before its first statement, where it holds no lock and no snapshot, and before a
+//! replay. Who may go is decided elsewhere: [`Output::enter`] asks, and [`Engine::place_granted`] answers those who had to wait.
+//!
+//! The BEGIN may have gone out before: it takes no snapshot and no lock. A transaction that is already at work is never
+//! stopped. Where no class is contended, nothing of this is asked.
+
+use std::time::Duration;
+
+use super::deferred::Begin;
+use super::engine::{Engine, Output, Step};
+use super::event::Event;
+use super::fingerprint::Fingerprint;
+use super::journal::Effect;
+use super::policy::Mode;
+use super::reason::Reason;
+use super::state::State;
+use super::statement::Class;
+use crate::wire::backend::Status;
+use crate::wire::frontend::tag;
+
+/// Replays with a place that hardly pause.
+const HURRIED: u32 = 3;
+
+/// The answer to a transaction that asks for a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It may go; there is no limit, so a replay is to pause of its own accord.
+    Free,
+    /// It may go: its like are held back.
+    Granted,
+    /// It must wait for [`Engine::place_granted`].
+    Awaited,
+}
+
+/// Where a transaction is on its way to its first statement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Its first statement is still to come.
+    #[default]
+    Ahead,
+    /// That is here, and waits.
+    Waiting { since: Duration },
+    /// The client has cancelled it meanwhile.
+    Cancelled,
+    /// It is sent.
+    Passed,
+}
+
+impl Engine {
+    /// Whether a request must wait: it is the first that works on data, and there is no place for the transaction.
+    pub(super) fn waits_at_gate(
+        &mut self,
+        now: Duration,
+        tag: u8,
+        frame: &[u8],
+        next: Option<u8>,
+        out: &mut impl Output,
+    ) -> bool {
+        let idle = self.state == State::Idle;
+        let ahead = idle || (self.state == State::Open && self.unit.gate == Gate::Ahead);
+        if !ahead
+            || self.policy.mode != Mode::Transparent
+            || !matches!(tag, tag::QUERY | tag::PARSE | tag::BIND | tag::EXECUTE | tag::FUNCTION_CALL)
+        {
+            return false;
+        }
+        let classes = self.unit.classes;
+        let works = classes.is_several() || classes.has(Class::Data) || classes.has(Class::Definition);
+        if !idle && (works || !out.governs()) {
+            // From here on it is at work.
+            self.unit.gate = Gate::Passed;
+            return false;
+        }
+        // Outside of a transaction block a Parse that no Bind follows only prepares.
+        let prepares = tag == tag::PARSE && next != Some(tag::BIND) && (idle || !self.unit.explicit);
+        if prepares || !out.governs() {
+            return false;
+        }
+        if idle {
+            self.begin_unit(now);
+        }
+        let Some(statement) = self.fingerprints.request(tag, frame, &self.journal) else {
+            return false;
+        };
+        match out.enter(now, statement, self.unit.started, false) {
+            Place::Free | Place::Granted => self.unit.gate = Gate::Passed,
+            Place::Awaited => self.unit.gate = Gate::Waiting { since: now },
+        }
+        self.unit.gate != Gate::Passed
+    }
+
+    /// What the transaction is about to do, as far as that is known.
+    pub(super) fn first_statement(&self) -> Option<Fingerprint> {
+        self.unit.statement.or_else(|| self.fingerprints.first(&self.journal))
+    }
+
+    /// Asks for a place for a replay. Returns the pause before it, which is `pause` where there is no limit, and whether the
+    /// place must be awaited instead.
+    pub(super) fn pause_or_place(
+        &mut self,
+        now: Duration,
+        attempt: u32,
+        pause: Duration,
+        out: &mut impl Output,
+    ) -> (Duration, bool) {
+        let statement = if out.governs() { self.first_statement() } else { None };
+        match statement.map_or(Place::Free, |statement| out.enter(now, statement, self.unit.started, true)) {
+            Place::Free => (pause, false),
+            // Those that it contends with are held back: only what goes on failing must be slowed down.
+            Place::Granted => {
+                (self.backoff.pause(&self.policy, self.dialect, attempt.saturating_sub(HURRIED)), false)
+            }
+            Place::Awaited => (Duration::ZERO, true),
+        }
+    }
+
+    /// Whether the transaction waits for a place.
+    pub fn awaits_place(&self) -> bool {
+        matches!(
+            (self.state, self.unit.gate),
+            (State::Open, Gate::Waiting { .. }) | (State::BackingOff { until: None, .. }, _)
+        )
+    }
+
+    /// The transaction has a place: what waited for it goes out. The client's requests are to be handed in again.
+    pub fn place_granted(&mut self, now: Duration, out: &mut impl Output) {
+        match (self.state, self.unit.gate) {
+            (State::Open, Gate::Waiting { since }) => {
+                self.unit.waited += now.saturating_sub(since);
+                self.unit.gate = Gate::Passed;
+            }
+            (State::BackingOff { until: None, since }, _) => {
+                let pause = now.saturating_sub(since);
+                self.unit.waited += pause;
+                out.report(Event::BackedOff { attempt: self.unit.attempts + 1, pause });
+                self.state = State::BackingOff { until: Some(now), since };
+                if self.outstanding.is_empty() {
+                    self.ask_for_turn(now, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A request that the client has cancelled while it waited: it is answered as the server would, and not run.
+    pub(super) fn cancelled_request(
+        &mut self,
+        now: Duration,
+        tag: u8,
+        frame: &[u8],
+        out: &mut impl Output,
+    ) -> Step {
+        self.unit.gate = Gate::Passed;
+        if self.unit.begin == Begin::Deferred {
+            (self.unit.begin, self.status) = (Begin::Sent, Status::Idle);
+        }
+        self.journal.push(tag, Effect::None, frame);
+        self.give_up(now, Reason::Cancelled, out);
+        Step::Drop
+    }
+}

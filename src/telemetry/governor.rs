@@ -1,0 +1,116 @@
+//! The governor in figures.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec};
+
+use super::catalogue::Maker;
+
+/// How a transaction of a contention class got to its first statement, or to a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Admission {
+    /// There was a place for it.
+    AtOnce,
+    /// It waited for its turn.
+    Waited,
+    /// It waited for as long as is allowed.
+    Overdue,
+    /// It would have waited, were the governor not only observing.
+    Observed,
+}
+
+impl Admission {
+    /// Every way.
+    pub const ALL: [Self; 4] = [Self::AtOnce, Self::Waited, Self::Overdue, Self::Observed];
+
+    /// The stable name, as in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AtOnce => "at_once",
+            Self::Waited => "waited",
+            Self::Overdue => "overdue",
+            Self::Observed => "observed",
+        }
+    }
+}
+
+/// The label under which all classes together are shown.
+const ALL_CLASSES: &str = "all";
+
+/// A contention class at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassFigures {
+    /// How many of its transactions may run at a time; `None` for any number.
+    pub limit: Option<u32>,
+    /// How many run.
+    pub running: u32,
+    /// How many wait.
+    pub waiting: usize,
+}
+
+/// The metrics of the governor.
+pub struct GovernorMetrics {
+    classes: IntGauge,
+    limit: IntGaugeVec,
+    running: IntGaugeVec,
+    waiting: IntGaugeVec,
+    admissions: [IntCounter; 4],
+    wait_seconds: Histogram,
+    idle: IntCounter,
+}
+
+impl GovernorMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        let admissions = make.counters("reprise_governor_admissions_total");
+        let metrics = Self {
+            classes: make.gauge("reprise_governor_classes"),
+            limit: make.gauges("reprise_governor_limit"),
+            running: make.gauges("reprise_governor_running"),
+            waiting: make.gauges("reprise_governor_waiting"),
+            admissions: Admission::ALL.map(|how| admissions.with_label_values(&[how.name()])),
+            wait_seconds: make.histogram("reprise_governor_wait_seconds"),
+            idle: make.counter("reprise_governor_idle_total"),
+        };
+        metrics.set_class(ALL_CLASSES, ClassFigures::default());
+        metrics
+    }
+
+    /// Counts an admission, and the wait before it if there was one.
+    pub fn admitted(&self, how: Admission, wait: Option<Duration>) {
+        if let Some(at) = Admission::ALL.iter().position(|known| *known == how) {
+            self.admissions[at].inc();
+        }
+        wait.into_iter().for_each(|wait| self.wait_seconds.observe(wait.as_secs_f64()));
+    }
+
+    /// Counts a transaction that lost its place because it was idle.
+    pub fn idled(&self) {
+        self.idle.inc();
+    }
+
+    /// Notes how many classes there are, and their sums.
+    pub fn set_classes(&self, classes: usize, sums: ClassFigures) {
+        self.classes.set(as_gauge(classes));
+        self.set_class(ALL_CLASSES, sums);
+    }
+
+    /// Notes how a class is doing.
+    pub fn set_class(&self, class: &str, figures: ClassFigures) {
+        let ClassFigures { limit, running, waiting } = figures;
+        self.limit.with_label_values(&[class]).set(limit.map_or(0, i64::from));
+        self.running.with_label_values(&[class]).set(running.into());
+        self.waiting.with_label_values(&[class]).set(as_gauge(waiting));
+    }
+
+    /// A class is no more.
+    pub fn forget_class(&self, class: &str) {
+        for gauges in [&self.limit, &self.running, &self.waiting] {
+            // It may never have been noted.
+            let _ = gauges.remove_label_values(&[class]);
+        }
+    }
+}
+
+fn as_gauge(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

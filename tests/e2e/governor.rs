@@ -1,0 +1,267 @@
+//! The governor before a real server: contending transactions wait where they hold nothing, and nobody waits for ever.
+
+use std::time::Duration;
+
+use golden::Frontend;
+use reprise::config::Config;
+use reprise::governor::Mode;
+use reprise::replay::Dialect;
+
+use crate::support::wire::{Wire, extended};
+use crate::support::{DIALECTS, Scene, within};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const WAITING: &str = "reprise_governor_waiting{class=\"all\"}";
+/// The first statement of every transaction of the class.
+const WORK: &str = "SELECT conflict('second', 0)";
+
+/// Nobody's place is taken away, no wait ends by itself, and a class stays.
+fn patient(config: &mut Config) {
+    (config.governor.idle, config.governor.max_wait, config.governor.calm) = (HOUR, HOUR, HOUR);
+    config.retry.policy.max_backoff = Duration::from_millis(5);
+}
+
+/// Three transactions with places, and a fourth whose conflicts bring the limit down to one and that waits before its replay.
+struct Crowd {
+    scene: Scene,
+    holders: Vec<Wire>,
+}
+
+impl Crowd {
+    async fn gather(dialect: Dialect, change: impl FnOnce(&mut Config)) -> Self {
+        let mut scene = Scene::with(dialect, change).await;
+        // The first conflict makes the class.
+        assert_eq!(scene.client.query("SELECT conflict('first', 1)").await, "(passed) SELECT 1 I");
+        let mut holders = Vec::new();
+        for _ in 0..3 {
+            let mut holder = scene.proxy.wire().await;
+            assert_eq!(holder.query("BEGIN").await, "BEGIN T");
+            assert_eq!(holder.query(WORK).await, "(passed) SELECT 1 T");
+            holders.push(holder);
+        }
+        Self { scene, holders }
+    }
+
+    /// The fourth begins, and soon waits. It has changed a row before.
+    async fn crowd(&mut self) {
+        let client = &mut self.scene.client;
+        assert_eq!(client.query("BEGIN").await, "BEGIN T");
+        assert_eq!(client.query(WORK).await, "(passed) SELECT 1 T");
+        assert_eq!(client.query("UPDATE kv SET v = v + 1 WHERE k = 1").await, "UPDATE 1 T");
+        client.send([Frontend::Query("SELECT conflict('last', 40)".into())]).await;
+        self.scene.proxy.until_metric(WAITING, 1.0).await;
+    }
+
+    async fn start(dialect: Dialect) -> Self {
+        let mut crowd = Self::gather(dialect, patient).await;
+        crowd.crowd().await;
+        crowd
+    }
+
+    async fn disperse(&mut self) {
+        for holder in &mut self.holders {
+            assert_eq!(holder.query("COMMIT").await, "COMMIT I");
+        }
+    }
+
+    /// The fourth gets through.
+    async fn finish(&mut self) {
+        let client = &mut self.scene.client;
+        assert_eq!(client.until_ready().await, "(passed) SELECT 1 T");
+        assert_eq!(client.query("COMMIT").await, "COMMIT I");
+        assert_eq!(self.scene.database.query("SELECT v FROM kv WHERE k = 1").await, "11");
+        self.scene.proxy.until_metric(WAITING, 0.0).await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_holds_no_lock_and_is_let_in_when_the_others_end() {
+    for dialect in DIALECTS {
+        let mut crowd = Crowd::start(dialect).await;
+        // A lock that the waiting transaction has had is free.
+        crowd.scene.database.run("BEGIN; UPDATE kv SET v = v WHERE k = 1; COMMIT").await;
+        let mut late = crowd.scene.proxy.wire().await;
+        assert_eq!(late.query("BEGIN").await, "BEGIN T");
+        late.send([Frontend::Query(WORK.into())]).await;
+        crowd.scene.proxy.until_metric(WAITING, 2.0).await;
+        // Other work goes by.
+        let mut calm = crowd.scene.proxy.wire().await;
+        assert_eq!(calm.query("UPDATE kv SET v = v WHERE k = 2").await, "UPDATE 1 I");
+        crowd.disperse().await;
+        crowd.finish().await;
+        assert_eq!(late.until_ready().await, "(passed) SELECT 1 T");
+        assert_eq!(late.query("COMMIT").await, "COMMIT I");
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_ends_the_wait_for_the_first_statement() {
+    for dialect in DIALECTS {
+        let mut crowd = Crowd::start(dialect).await;
+        let mut late = crowd.scene.proxy.wire().await;
+        for (begins, status, ends) in [(false, "I", "ROLLBACK I"), (true, "E", "ROLLBACK I")] {
+            for simple in [true, false] {
+                if begins {
+                    assert_eq!(late.query("BEGIN").await, "BEGIN T");
+                }
+                if simple {
+                    late.send([Frontend::Query(WORK.into())]).await;
+                } else {
+                    late.send(extended(WORK, &[]).into_iter().chain([Frontend::Sync])).await;
+                }
+                crowd.scene.proxy.until_metric(WAITING, 2.0).await;
+                Wire::connect(crowd.scene.proxy.address).await.cancel(late.key).await;
+                assert_eq!(late.until_ready().await, format!("57014 {status}").as_str());
+                crowd.scene.proxy.until_metric(WAITING, 1.0).await;
+                if begins {
+                    assert_eq!(late.query("SELECT 1").await, "25P02 E");
+                }
+                assert_eq!(late.query("ROLLBACK").await, ends);
+            }
+        }
+        // The session is as good as new, and it was no conflict.
+        assert_eq!(late.query("SELECT 1").await, "(1) SELECT 1 I");
+        assert_eq!(crowd.scene.proxy.metric("reprise_conflicts_surfaced_total{reason=\"cancelled\"}"), 0.0);
+        crowd.disperse().await;
+        crowd.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_ends_the_wait_for_a_replay() {
+    for dialect in DIALECTS {
+        let mut crowd = Crowd::start(dialect).await;
+        Wire::connect(crowd.scene.proxy.address).await.cancel(crowd.scene.client.key).await;
+        let answer = crowd.scene.client.until_ready().await;
+        assert_eq!(answer, "57014 E");
+        crowd.scene.proxy.until_metric(WAITING, 0.0).await;
+        assert_eq!(crowd.scene.client.query("ROLLBACK").await, "ROLLBACK I");
+        crowd.disperse().await;
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_is_waited_for_by_nobody() {
+    for dialect in DIALECTS {
+        let mut crowd = Crowd::start(dialect).await;
+        let mut late = crowd.scene.proxy.wire().await;
+        late.send([Frontend::Query(WORK.into())]).await;
+        crowd.scene.proxy.until_metric(WAITING, 2.0).await;
+        drop(late);
+        crowd.scene.proxy.until_metric(WAITING, 1.0).await;
+        // Holders that are gone have no place any more.
+        crowd.holders.clear();
+        crowd.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_wait_is_bounded() {
+    for dialect in DIALECTS {
+        let bounded = |config: &mut Config| {
+            patient(config);
+            config.governor.max_wait = Duration::from_secs(3);
+        };
+        let mut crowd = Crowd::gather(dialect, bounded).await;
+        crowd.crowd().await;
+        Wire::connect(crowd.scene.proxy.address).await.cancel(crowd.scene.client.key).await;
+        assert_eq!(crowd.scene.client.until_ready().await, "57014 E");
+        assert_eq!(crowd.scene.client.query("ROLLBACK").await, "ROLLBACK I");
+        // The holders hold on.
+        assert_eq!(crowd.scene.client.query(WORK).await, "(passed) SELECT 1 I");
+        assert!(crowd.scene.proxy.metric("reprise_governor_admissions_total{how=\"overdue\"}") >= 1.0);
+        crowd.disperse().await;
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_waits_for_another_of_its_own_application_makes_room_for_it() {
+    for dialect in DIALECTS {
+        let mut crowd = Crowd::gather(dialect, |config| {
+            patient(config);
+            config.governor.idle = Duration::from_millis(50);
+        })
+        .await;
+        // The holders have a request under way for as long as somebody keeps a lock.
+        let mut keeper = crowd.scene.database.wire().await;
+        assert_eq!(keeper.query("BEGIN; LOCK TABLE journal").await, "BEGIN LOCK TABLE T");
+        for holder in &mut crowd.holders {
+            holder.send([Frontend::Query("SELECT count(*) FROM journal".into())]).await;
+        }
+        crowd.scene.database.until_blocked(3).await;
+        crowd.crowd().await;
+        assert_eq!(keeper.query("COMMIT").await, "COMMIT I");
+        for holder in &mut crowd.holders {
+            assert_eq!(holder.until_ready().await, "(0) SELECT 1 T");
+        }
+        // They stay open, as if they waited for the fourth.
+        crowd.finish().await;
+        assert!(crowd.scene.proxy.metric("reprise_governor_idle_total") >= 2.0);
+        crowd.disperse().await;
+    }
+}
+
+#[tokio::test]
+async fn an_observer_lets_everybody_pass() {
+    for dialect in DIALECTS {
+        let mut crowd = Crowd::gather(dialect, |config| {
+            patient(config);
+            config.governor.mode = Mode::Observe;
+        })
+        .await;
+        let client = &mut crowd.scene.client;
+        assert_eq!(client.query("BEGIN").await, "BEGIN T");
+        assert_eq!(client.query("SELECT conflict('last', 40)").await, "(passed) SELECT 1 T");
+        assert_eq!(client.query("COMMIT").await, "COMMIT I");
+        assert!(crowd.scene.proxy.metric("reprise_governor_admissions_total{how=\"observed\"}") >= 1.0);
+        assert_eq!(crowd.scene.proxy.metric("reprise_governor_wait_seconds_count"), 0.0);
+        crowd.disperse().await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_governor_there_is_no_class() {
+    let crowd = Crowd::gather(Dialect::Postgres, |config| config.governor.mode = Mode::Off).await;
+    assert_eq!(crowd.scene.proxy.metric("reprise_conflicts_hidden_total"), 1.0);
+    assert_eq!(crowd.scene.proxy.metric("reprise_governor_admissions_total{how=\"at_once\"}"), 0.0);
+}
+
+#[tokio::test]
+async fn a_class_that_is_calm_is_forgotten() {
+    let calm = |config: &mut Config| config.governor.calm = Duration::from_millis(1);
+    let mut scene = Scene::with(Dialect::Postgres, calm).await;
+    assert_eq!(scene.client.query("SELECT conflict('first', 1)").await, "(passed) SELECT 1 I");
+    scene.proxy.until_metric("reprise_governor_classes", 0.0).await;
+    assert_eq!(scene.client.query(WORK).await, "(passed) SELECT 1 I");
+}
+
+#[tokio::test]
+async fn hot_rows_lose_no_update() {
+    const CLIENTS: usize = 8;
+    const ROUNDS: usize = 10;
+    let scene = Scene::start(Dialect::Postgres).await;
+    let name = &scene.database.name;
+    scene.database.run(&format!("ALTER DATABASE {name} SET deadlock_timeout = '5ms'")).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(scene.proxy.client().await);
+    }
+    let work = clients.iter().enumerate().map(async |(number, client)| {
+        for round in 0..ROUNDS {
+            let mut rows = [1, 2, 3];
+            rows.rotate_left((number + round) % 3);
+            client.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE").await.expect("BEGIN");
+            for row in rows {
+                let update = "UPDATE kv SET v = v + 1 WHERE k = $1";
+                assert_eq!(client.execute(update, &[&row]).await.expect("hidden"), 1);
+            }
+            client.batch_execute("COMMIT").await.expect("hidden");
+        }
+    });
+    within("all transfers", futures_util::future::join_all(work)).await;
+    let expected = (CLIENTS * ROUNDS * 3 + 60).to_string();
+    assert_eq!(scene.database.query("SELECT sum(v) FROM kv").await, expected);
+    drop(clients);
+    // What is left is the client of the scene.
+    scene.proxy.until_metric("reprise_sessions", 1.0).await;
+}
