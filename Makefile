@@ -4,12 +4,13 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 CARGO ?= cargo
 DEMO_FLAGS ?=
+BENCH_FLAGS ?=
 ONLY ?=
 
 .DEFAULT_GOAL := help
 # The steps of `test` share the machine and one output.
 .NOTPARALLEL:
-.PHONY: help demo test format lint docs tests drivers simulate mutants
+.PHONY: help demo test format lint docs tests drivers simulate mutants bench-contention
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +48,11 @@ drivers: ## Run real drivers of several languages through the proxy: make driver
 simulate: export SEEDS ?= 100000
 simulate: ## Play many seeds of the simulator, optimised: make simulate SEEDS=1000000
 	$(CARGO) test --release --locked --test simulation
+
+# BENCH_FLAGS="--rows 10 --seconds 20" and the like; --help tells them all.
+bench-contention: ## Measure contended transfers with a client's loop, with replay, fixed gates and the governor
+	scripts/install-postgresql.sh
+	$(CARGO) run --release --locked --example contention -- $(BENCH_FLAGS)
 
 mutants: ## Show that the simulator's checks bite: every small wrong in scripts/mutants.txt must be found
 	scripts/mutants.sh
