@@ -225,7 +225,7 @@ pub static KEYS: &[Key] = &[
     text(
         "governor",
         "mode",
-        "on",
+        "off",
         "Contending transactions: \"on\" lets as many run at a time as get the most done, \"observe\" only counts, \"off\".",
     ),
     text(

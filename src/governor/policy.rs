@@ -45,7 +45,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            mode: Mode::On,
+            mode: Mode::Off,
             max_wait: Duration::from_secs(10),
             idle: Duration::from_millis(50),
             calm: Duration::from_secs(10),

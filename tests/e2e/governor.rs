@@ -21,6 +21,14 @@ fn patient(config: &mut Config) {
     config.retry.policy.max_backoff = Duration::from_millis(5);
 }
 
+async fn governed(dialect: Dialect, change: impl FnOnce(&mut Config)) -> Scene {
+    let on = |config: &mut Config| {
+        config.governor.mode = Mode::On;
+        change(config);
+    };
+    Scene::with(dialect, on).await
+}
+
 /// Three transactions with places, and a fourth whose conflicts bring the limit down to one and that waits before its replay.
 struct Crowd {
     scene: Scene,
@@ -29,7 +37,7 @@ struct Crowd {
 
 impl Crowd {
     async fn gather(dialect: Dialect, change: impl FnOnce(&mut Config)) -> Self {
-        let mut scene = Scene::with(dialect, change).await;
+        let mut scene = governed(dialect, change).await;
         // The first conflict makes the class.
         assert_eq!(scene.client.query("SELECT conflict('first', 1)").await, "(passed) SELECT 1 I");
         let mut holders = Vec::new();
@@ -229,7 +237,7 @@ async fn without_a_governor_there_is_no_class() {
 #[tokio::test]
 async fn a_class_that_is_calm_is_forgotten() {
     let calm = |config: &mut Config| config.governor.calm = Duration::from_millis(1);
-    let mut scene = Scene::with(Dialect::Postgres, calm).await;
+    let mut scene = governed(Dialect::Postgres, calm).await;
     assert_eq!(scene.client.query("SELECT conflict('first', 1)").await, "(passed) SELECT 1 I");
     scene.proxy.until_metric("reprise_governor_classes", 0.0).await;
     assert_eq!(scene.client.query(WORK).await, "(passed) SELECT 1 I");
