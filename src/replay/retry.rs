@@ -15,7 +15,7 @@ use super::statement::{Class, Classes, begins_without_options, names, names_sess
 use super::unit::{Release, Savepoint};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, tag};
-use crate::wire::{HEADER_BYTES, SqlState, encode};
+use crate::wire::{HEADER_BYTES, Header, SqlState, encode};
 
 /// A portal that does not exist.
 const NO_PORTAL: &str = "reprise_no_portal";
@@ -377,7 +377,10 @@ impl Engine {
         let frame = self.journal.frames(number..number + 1);
         if entry.tag == tag::COPY_DATA {
             bytes.extend_from_slice(frame);
-            self.outstanding.push(tag::COPY_DONE, Owner::Journalled(number));
+            // What the client is still to send of the data follows when the server asks for it.
+            for _ in 0..copies_ended(frame) {
+                self.outstanding.push(tag::COPY_DONE, Owner::Journalled(number));
+            }
             return;
         }
         let named = |parse: &frontend::Parse<'_>| entry.parsed && !parse.statement.is_empty();
@@ -440,6 +443,16 @@ impl Engine {
             prepared.close(name);
         }
     }
+}
+
+/// How many COPYs these frames of their data end.
+fn copies_ended(mut frames: &[u8]) -> usize {
+    let mut ended = 0;
+    while let Ok(Some(header)) = Header::parse(frames) {
+        ended += usize::from(matches!(header.tag, tag::COPY_DONE | tag::COPY_FAIL));
+        frames = frames.get(header.frame_bytes..).unwrap_or_default();
+    }
+    ended
 }
 
 /// How many of these requests may go out together in a replay: what may end the transaction waits until all that the client
