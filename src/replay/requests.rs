@@ -113,6 +113,9 @@ impl Engine {
 
     /// A frame that is longer than a journal may be, or of which nothing is read: only its beginning is here.
     fn long_request(&mut self, now: Duration, tag: u8, beginning: &[u8], out: &mut impl Output) {
+        if self.is_unasked(tag) {
+            return;
+        }
         if self.state == State::Idle {
             self.begin_unit(now);
         }
@@ -188,6 +191,9 @@ impl Engine {
         next: Option<u8>,
         out: &mut impl Output,
     ) -> Step {
+        if self.is_unasked(tag) {
+            return Step::Forward;
+        }
         match self.state {
             State::Idle => self.begin_unit(now),
             // A statement in autocommit is over with its answer; what is sent before that cannot be undone with it.
@@ -238,6 +244,12 @@ impl Engine {
             return other.map_or(Step::Forward, Step::Instead);
         }
         self.journalled_request(tag, classes, frame, opened, next)
+    }
+
+    /// Whether this is what the server passes over without an answer: a Flush with nothing before it, or the rest of the data
+    /// of a COPY that has failed.
+    fn is_unasked(&self, tag: u8) -> bool {
+        self.state == State::Idle && (is_copy(tag) || tag == tag::FLUSH)
     }
 
     /// Whether this is the first request after a BEGIN that stood alone in the first cycle.

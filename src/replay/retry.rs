@@ -279,8 +279,12 @@ impl Engine {
         begin && text.is_some_and(begins_without_options)
     }
 
+    /// Whether the attempt goes back to our savepoint. That does not undo a SET TRANSACTION, which the statements before it must
+    /// not meet: then the transaction is begun anew.
     pub(super) fn restarts_at_savepoint(&self) -> bool {
-        self.unit.savepoint == Savepoint::Set && self.status != Status::Idle
+        self.unit.savepoint == Savepoint::Set
+            && self.status != Status::Idle
+            && !self.unit.classes.has(Class::TransactionMode)
     }
 
     /// The pause is over: the journal goes out.
@@ -335,6 +339,8 @@ impl Engine {
         }
         self.replay_ended(now, out);
         self.deliver_settings(out);
+        // What the client asked to cancel is answered.
+        self.unit.cancelled = false;
         let ended = self.unit.at_cycle_start && self.journal.entries_from(0).iter().any(|e| e.effect.ends());
         self.state = if ended { State::Committing } else { State::Open };
         if ready {
