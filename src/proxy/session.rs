@@ -234,6 +234,11 @@ where
             Ending::ClientViolation(violation) => {
                 Some(fatal(SqlState::PROTOCOL_VIOLATION, &violation.to_string()))
             }
+            Ending::ShuttingDown | Ending::ServerViolation(_) if self.engine.is_within_message() => None,
+            Ending::ShuttingDown | Ending::ServerViolation(_) if self.engine.is_committing() => Some(fatal(
+                SqlState::RESOLUTION_UNKNOWN,
+                "the session ended while its transaction was being committed; whether it was is unknown",
+            )),
             Ending::ServerViolation(_) => Some(fatal(
                 SqlState::CONNECTION_FAILURE,
                 "the database does not speak the PostgreSQL protocol",

@@ -144,6 +144,24 @@ async fn it_talks_nonsense_in_a_session() {
 }
 
 #[tokio::test]
+async fn it_talks_nonsense_in_the_place_of_a_commits_answer() {
+    for dialect in DIALECTS {
+        let nonsense = serve(|mut peer: Peer| async move {
+            peer.admit().await;
+            peer.complete("BEGIN", 'T').await;
+            peer.request().await;
+            peer.answer_bytes(b"C\0\0\0\x01").await;
+            peer.until_closed().await;
+        })
+        .await;
+        let (_proxy, mut wire) = session(nonsense, dialect).await;
+        assert_eq!(wire.query("BEGIN").await, "BEGIN T");
+        wire.send([Frontend::Query("COMMIT".into())]).await;
+        expect_fatal(&wire.until_closed().await, "08007", "whether it was is unknown");
+    }
+}
+
+#[tokio::test]
 async fn it_dies_in_a_statement_or_within_a_frame() {
     for dialect in DIALECTS {
         for bytes in [&b""[..], b"T\0\0", b"C\0\0\0\x0dSELE"] {
@@ -162,6 +180,26 @@ async fn it_dies_in_a_statement_or_within_a_frame() {
             proxy.until_metric(abandoned, 1.0).await;
             proxy.until_idle().await;
         }
+    }
+}
+
+#[tokio::test]
+async fn it_dies_within_a_long_row() {
+    for dialect in DIALECTS {
+        let dying = serve(|mut peer: Peer| async move {
+            peer.admit().await;
+            peer.complete("BEGIN", 'T').await;
+            peer.request().await;
+            let row = Backend::DataRow(vec![Some(vec![b'x'; 100_000])]).encode();
+            peer.answer_bytes(&row[..row.len() - 10]).await;
+        })
+        .await;
+        let (proxy, mut wire) = session(dying, dialect).await;
+        assert_eq!(wire.query("BEGIN").await, "BEGIN T");
+        wire.send([Frontend::Query("SELECT 1".into())]).await;
+        let answer = wire.until_closed().await;
+        assert!(answer.0.is_empty(), "an error would be taken for the rest of the row: {answer:?}");
+        proxy.until_idle().await;
     }
 }
 
