@@ -158,7 +158,7 @@ async fn it_talks_nonsense_in_the_place_of_a_commits_answer() {
         let (_proxy, mut wire) = session(nonsense, dialect).await;
         assert_eq!(wire.query("BEGIN").await, "BEGIN T");
         wire.send([Frontend::Query("COMMIT".into())]).await;
-        expect_fatal(&wire.until_closed().await, "08007", "whether it was is unknown");
+        expect_fatal(&wire.until_closed().await, "08007", "committed is unknown");
     }
 }
 
