@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Shows that the simulator's checks bite: puts one small wrong after the other (mutants.txt) into a copy of the sources, and plays seeds
-# until one fails. A wrong that no seed finds, or that does not fit the sources any more, is a failure.
+# Shows that the tests bite: puts one small wrong after the other (mutants.txt) into a copy of the sources, and plays seeds of the simulator
+# until one fails; what the simulator does not know is played by the conversations, and says so in its name. A wrong that nothing
+# finds, or that does not fit the sources any more, is a failure.
 #
 #   scripts/mutants.sh [words of a name]      SEEDS=n: seeds for each, 20000 unless told
 set -euo pipefail
@@ -20,10 +21,10 @@ put() {
     FROM=$2 TO=$3 perl -0pi -e '$found = s/\Q$ENV{FROM}\E/$ENV{TO}/g; END { exit !$found }' "$copy/$1"
 }
 
-# Plays the mutated copy, and prints what fails: false if nothing does.
+# Plays the mutated copy, by the test that $1 is, and prints what fails: false if nothing does.
 play() {
-    (cd "$copy" && cargo test --quiet --test simulation) >"$copy/output" 2>&1 && return 1
-    grep -om1 -E '^seed [0-9]+, client [0-9]+: [^"]{0,60}|panicked at src[^ ]*' "$copy/output"
+    (cd "$copy" && cargo test --quiet --test "$1") >"$copy/output" 2>&1 && return 1
+    grep -om1 -E '^seed [0-9]+, client [0-9]+: [^"]{0,60}|panicked at (src|tests/conversations)[^ ]*' "$copy/output"
 }
 
 echo "without any wrong:"
@@ -32,11 +33,13 @@ while IFS= read -r name; do
     [[ -z $name || $name == \#* ]] && continue
     read -r file && IFS= read -r from && IFS= read -r to
     [[ $name == *"${1:-}"* ]] || continue
+    test=simulation
+    [[ $name != *"(conversations)" ]] || test=conversations
     cp "$copy/$file" "$place/original"
     if ! put "$file" "$from" "$to"; then
         echo "DOES NOT FIT  $name"
         missed=$((missed + 1))
-    elif found=$(play); then
+    elif found=$(play "$test"); then
         echo "caught        $name: $found"
     elif grep -q '^error.*could not compile' "$copy/output"; then
         echo "NOT COMPILED  $name"

@@ -254,13 +254,23 @@ where
     /// Tells the sides that are still there.
     async fn say_goodbye(&mut self, ending: &Ending) {
         let now = self.clock.elapsed();
+        let in_doubt = self.engine.is_committing();
         let goodbye = match ending {
             Ending::ClientViolation(violation) => {
                 Some(fatal(SqlState::PROTOCOL_VIOLATION, &violation.to_string()))
             }
+            Ending::ShuttingDown | Ending::ServerViolation(_) if self.engine.is_within_message() => None,
+            Ending::ServerViolation(_) if in_doubt => Some(fatal(
+                SqlState::RESOLUTION_UNKNOWN,
+                "the database does not speak the PostgreSQL protocol; whether the transaction was committed is unknown",
+            )),
             Ending::ServerViolation(_) => Some(fatal(
                 SqlState::CONNECTION_FAILURE,
                 "the database does not speak the PostgreSQL protocol",
+            )),
+            Ending::ShuttingDown if in_doubt => Some(fatal(
+                SqlState::RESOLUTION_UNKNOWN,
+                "terminating connection due to administrator command; whether the transaction was committed is unknown",
             )),
             Ending::ShuttingDown => {
                 Some(fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"))

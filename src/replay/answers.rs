@@ -297,9 +297,7 @@ impl Engine {
 
     /// Whether the server says that it ends the session.
     pub(super) fn note_farewell(&mut self, fields: ErrorFields<'_>) -> bool {
-        let severity = fields.get(b'V').or_else(|| fields.get(b'S'));
-        let fatal = matches!(severity, Some(b"FATAL" | b"PANIC"));
-        self.farewell |= fatal || fields.sqlstate() == Some(SqlState::ADMIN_SHUTDOWN);
+        self.farewell |= is_fatal(fields) || fields.sqlstate() == Some(SqlState::ADMIN_SHUTDOWN);
         self.farewell
     }
 
@@ -381,4 +379,10 @@ impl Engine {
             self.end_cycle(out);
         }
     }
+}
+
+/// Whether an error ends the session, whatever its SQLSTATE: a standby ends some with 40001.
+pub(super) fn is_fatal(fields: ErrorFields<'_>) -> bool {
+    let severity = fields.get(b'V').or_else(|| fields.get(b'S'));
+    matches!(severity, Some(b"FATAL" | b"PANIC"))
 }

@@ -226,6 +226,16 @@ impl Engine {
         !self.outstanding.is_empty()
     }
 
+    /// Whether a commit is sent and not answered: nobody knows its outcome if the session ends here.
+    pub fn is_committing(&self) -> bool {
+        self.unit.statements > 0 && self.outstanding.may_commit()
+    }
+
+    /// Whether the client may have the beginning of a message without its end: then nothing else can be told it.
+    pub fn is_within_message(&self) -> bool {
+        self.policy.mode == Mode::Off || (self.backend_rest > 0 && self.reading.forwarding)
+    }
+
     /// The pause before the next attempt, the wait for its turn, or the time for which answers are held, may be over.
     pub fn timeout(&mut self, now: Duration, out: &mut impl Output) {
         if self.held_until().is_some_and(|until| now >= until) {
@@ -267,12 +277,14 @@ impl Engine {
     /// The server is gone. Tells the client what that means for what it waits for, unless the server has said so itself.
     pub fn backend_closed(&mut self, now: Duration, out: &mut impl Output) {
         self.release_held(out);
-        let committing = self.unit.statements > 0 && self.outstanding.may_commit();
+        let committing = self.is_committing();
         if matches!(self.unit.release, Release::Done | Release::Disputed) {
             self.acknowledge_commit(out);
         }
         let committed = self.unit.outcome == Some(Outcome::Committed);
-        if committed || self.farewell {
+        if self.policy.mode != Mode::Transparent || self.is_within_message() {
+            // The end of the connection says it.
+        } else if committed || self.farewell {
             // The client knows: a second final error would confuse it.
         } else if committing {
             out.frontend(&explain::fatal(
@@ -310,7 +322,7 @@ impl Engine {
 
     /// A first request: a transaction begins, of one statement or of many.
     pub(super) fn begin_unit(&mut self, now: Duration) {
-        self.unit = Unit::new(now);
+        self.unit = self.unit.behind(now);
         self.state = State::Open;
     }
 
@@ -344,6 +356,7 @@ impl Engine {
     pub(super) fn pass_through(&mut self, reason: Reason, out: &mut impl Output) {
         self.unit.not_replayable.get_or_insert(reason);
         self.unit.statement = self.first_statement();
+        self.deliver_settings(out);
         self.release_held(out);
         self.forget_journal(out);
         self.outstanding.forget_journal();

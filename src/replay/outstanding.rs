@@ -59,6 +59,8 @@ pub(super) struct Request {
     pub(super) locks: bool,
     /// It changes a name of [`Prepared`].
     names: bool,
+    /// Ends of COPY data that were sent right behind it, before the server asked for the data.
+    copies_ahead: u32,
 }
 
 /// How a frame fits the request that is to be answered next.
@@ -118,8 +120,6 @@ pub(super) struct Outstanding {
     skipping: bool,
     /// The server takes COPY data: Flush and Sync are ignored until its end.
     copying: bool,
-    /// The end of COPY data that was sent before the server asked for it.
-    copied_ahead: bool,
 }
 
 /// Unanswered requests that are kept track of; past that, no more are read from the client for a while.
@@ -136,8 +136,10 @@ impl Outstanding {
             }
             tag::TERMINATE | tag::COPY_DATA => return true,
             tag::COPY_DONE | tag::COPY_FAIL => {
-                // After an error the end of the data may come late: then there is nothing that it is ahead of.
-                self.copied_ahead = !std::mem::take(&mut self.copying) && !self.requests.is_empty();
+                if !std::mem::take(&mut self.copying) {
+                    // After an error the end of the data may come late: then there is nothing that it is ahead of.
+                    self.requests.back_mut().into_iter().for_each(|last| last.copies_ahead += 1);
+                }
                 return true;
             }
             tag::SYNC if self.copying => return false,
@@ -156,7 +158,17 @@ impl Outstanding {
         }
         let names = of_client && self.prepared.sent(false);
         let (flushed, commits, releases, locks) = (false, false, false, false);
-        self.requests.push_back(Request { tag, owner, flushed, commits, releases, locks, names });
+        let copies_ahead = 0;
+        self.requests.push_back(Request {
+            tag,
+            owner,
+            flushed,
+            commits,
+            releases,
+            locks,
+            names,
+            copies_ahead,
+        });
         true
     }
 
@@ -182,9 +194,7 @@ impl Outstanding {
 
     /// Its answer is complete.
     pub(super) fn pop(&mut self) -> Option<Request> {
-        let request = self.take(true);
-        self.copied_ahead &= !self.requests.is_empty();
-        request
+        self.take(true)
     }
 
     fn take(&mut self, succeeded: bool) -> Option<Request> {
@@ -198,9 +208,11 @@ impl Outstanding {
     /// The request being answered failed. In the extended protocol everything up to the next Sync is dropped;
     /// what was dropped is handed to `skipped`.
     pub(super) fn fail(&mut self, mut skipped: impl FnMut(Request)) {
-        (self.copying, self.copied_ahead) = (false, false);
-        let Some(front) = self.front() else { return };
+        self.copying = false;
+        let Some(front) = self.requests.front_mut() else { return };
         if front.is_cycle_end() {
+            // No more data is asked for.
+            front.copies_ahead = 0;
             return;
         }
         self.take(false);
@@ -217,10 +229,14 @@ impl Outstanding {
     /// The server asks for COPY data. In the extended protocol a Sync that was sent along is ignored by the server, and
     /// returned here.
     pub(super) fn begin_copy_in(&mut self) -> Option<Request> {
-        self.copying = !std::mem::take(&mut self.copied_ahead);
         let extended = self.requests.front().is_some_and(|r| r.tag == tag::EXECUTE);
-        let sync = self.requests.iter().position(|r| r.tag == tag::SYNC).filter(|_| extended)?;
-        self.requests.remove(sync)
+        let sync = self.requests.iter().position(|r| r.tag == tag::SYNC).filter(|_| extended);
+        let ignored = sync.and_then(|at| self.requests.remove(at));
+        let front = self.requests.front_mut()?;
+        front.copies_ahead += ignored.map_or(0, |sync| sync.copies_ahead);
+        self.copying = front.copies_ahead == 0;
+        front.copies_ahead = front.copies_ahead.saturating_sub(1);
+        ignored
     }
 
     /// Whether the server passes over everything up to a Sync that is not sent yet.
@@ -239,6 +255,11 @@ impl Outstanding {
     /// Whether the server is at work on the end of a COMMIT that has failed.
     pub(super) fn ends_failed_commit(&self) -> bool {
         self.front().is_some_and(|front| front.owner == Owner::Control(Control::EndFailedCommit))
+    }
+
+    /// Whether the server takes COPY data and owes no other answer.
+    pub(super) fn only_copies(&self) -> bool {
+        self.copying && self.requests.len() == 1
     }
 
     /// Whether the server takes COPY data.
@@ -362,5 +383,25 @@ mod tests {
         outstanding.push(b'c', Owner::Unjournalled);
         assert!(outstanding.push(b'S', Owner::Unjournalled));
         assert_eq!(outstanding.len(), 2);
+    }
+
+    #[test]
+    fn data_that_is_sent_ahead_belongs_to_the_request_before_it() {
+        let mut outstanding = with(b"QcQQccESc");
+        outstanding.begin_copy_in();
+        assert!(!outstanding.is_copying());
+        outstanding.pop();
+        outstanding.fail(|_| panic!("nothing is skipped"));
+        outstanding.pop();
+        for _ in 0..2 {
+            outstanding.begin_copy_in();
+            assert!(!outstanding.is_copying());
+        }
+        outstanding.begin_copy_in();
+        assert!(outstanding.is_copying(), "there is no data left for a third one");
+        outstanding.fail(|_| panic!("nothing is skipped"));
+        outstanding.pop();
+        assert_eq!(outstanding.begin_copy_in().map(|sync| sync.tag), Some(b'S'));
+        assert!(!outstanding.is_copying() && !outstanding.only_copies());
     }
 }

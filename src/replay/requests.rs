@@ -103,7 +103,11 @@ impl Engine {
         let releases = self.unit.release != Release::None || self.outstanding.ends_failed_commit();
         let waits = waits || (releases && self.outstanding.ends_cycle() && !self.outstanding.is_empty());
         let waits = waits || self.lock_waits();
-        let copies = self.outstanding.is_copying();
+        // In a replay the rest of the data that the client was asked for is taken when all before it is verified.
+        let copies = match self.state {
+            State::Replaying { sent, .. } => sent == self.journal.len() && self.outstanding.only_copies(),
+            state => !state.is_retrying() && self.outstanding.is_copying(),
+        };
         (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
     }
 
@@ -114,6 +118,9 @@ impl Engine {
 
     /// A frame that is longer than a journal may be, or of which nothing is read: only its beginning is here.
     fn long_request(&mut self, now: Duration, tag: u8, beginning: &[u8], out: &mut impl Output) {
+        if self.is_unasked(tag) {
+            return;
+        }
         if self.state == State::Idle {
             self.begin_unit(now);
         }
@@ -189,6 +196,9 @@ impl Engine {
         next: Option<u8>,
         out: &mut impl Output,
     ) -> Step {
+        if self.is_unasked(tag) {
+            return Step::Forward;
+        }
         match self.state {
             State::Idle => self.begin_unit(now),
             // A statement in autocommit is over with its answer; what is sent before that cannot be undone with it.
@@ -244,6 +254,12 @@ impl Engine {
         self.journalled_request(tag, classes, frame, opened, next)
     }
 
+    /// Whether this is what the server passes over without an answer: a Flush with nothing before it, or the rest of the data
+    /// of a COPY that has failed.
+    fn is_unasked(&self, tag: u8) -> bool {
+        self.state == State::Idle && (is_copy(tag) || tag == tag::FLUSH)
+    }
+
     /// Whether this is the first request after a BEGIN that stood alone in the first cycle.
     fn second_cycle_begins(&mut self) -> bool {
         let unit = &mut self.unit;
@@ -290,6 +306,9 @@ impl Engine {
         if is_copy(tag) {
             self.outstanding.push(tag, Owner::Unjournalled);
             self.journal.push_copy_data(frame);
+            if let State::Replaying { sent, .. } = &mut self.state {
+                *sent = self.journal.len();
+            }
             return Step::Forward;
         }
         let added = if opened { self.savepoint_before(tag, classes) } else { None };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::answers::is_fatal;
 use super::engine::{Engine, Output, Reading};
 use super::event::Outcome;
 use super::journal::{Delivered, Effect};
@@ -141,7 +142,7 @@ impl Engine {
         out: &mut impl Output,
     ) {
         let fields = ErrorFields::new(scan.body());
-        if let Some(sqlstate) = fields.sqlstate().filter(|s| self.is_conflict(*s)) {
+        if let Some(sqlstate) = fields.sqlstate().filter(|s| self.is_conflict(*s) && !is_fatal(fields)) {
             return self.conflict(now, number, sqlstate, scan, out);
         }
         self.note_farewell(fields);

@@ -15,7 +15,7 @@ use super::statement::{Class, Classes, begins_without_options, names, names_sess
 use super::unit::{Release, Savepoint};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, tag};
-use crate::wire::{HEADER_BYTES, SqlState, encode};
+use crate::wire::{HEADER_BYTES, Header, SqlState, encode};
 
 /// A portal that does not exist.
 const NO_PORTAL: &str = "reprise_no_portal";
@@ -286,8 +286,12 @@ impl Engine {
         begin && text.is_some_and(begins_without_options)
     }
 
+    /// Whether the attempt goes back to our savepoint. That does not undo a SET TRANSACTION, which the statements before it must
+    /// not meet: then the transaction is begun anew.
     pub(super) fn restarts_at_savepoint(&self) -> bool {
-        self.unit.savepoint == Savepoint::Set && self.status != Status::Idle
+        self.unit.savepoint == Savepoint::Set
+            && self.status != Status::Idle
+            && !self.unit.classes.has(Class::TransactionMode)
     }
 
     /// The pause is over: the journal goes out.
@@ -342,6 +346,8 @@ impl Engine {
         }
         self.replay_ended(now, out);
         self.deliver_settings(out);
+        // What the client asked to cancel is answered.
+        self.unit.cancelled = false;
         let ended = self.unit.at_cycle_start && self.journal.entries_from(0).iter().any(|e| e.effect.ends());
         self.state = if ended { State::Committing } else { State::Open };
         if ready {
@@ -384,7 +390,10 @@ impl Engine {
         let frame = self.journal.frames(number..number + 1);
         if entry.tag == tag::COPY_DATA {
             bytes.extend_from_slice(frame);
-            self.outstanding.push(tag::COPY_DONE, Owner::Journalled(number));
+            // What the client is still to send of the data follows when the server asks for it.
+            for _ in 0..copies_ended(frame) {
+                self.outstanding.push(tag::COPY_DONE, Owner::Journalled(number));
+            }
             return;
         }
         let named = |parse: &frontend::Parse<'_>| entry.parsed && !parse.statement.is_empty();
@@ -447,6 +456,16 @@ impl Engine {
             prepared.close(name);
         }
     }
+}
+
+/// How many COPYs these frames of their data end.
+fn copies_ended(mut frames: &[u8]) -> usize {
+    let mut ended = 0;
+    while let Ok(Some(header)) = Header::parse(frames) {
+        ended += usize::from(matches!(header.tag, tag::COPY_DONE | tag::COPY_FAIL));
+        frames = frames.get(header.frame_bytes..).unwrap_or_default();
+    }
+    ended
 }
 
 /// How many of these requests may go out together in a replay: what may end the transaction waits until all that the client

@@ -28,7 +28,9 @@ pub(super) enum Class {
     TwoPhase = 1 << 7,
     /// SAVEPOINT, RELEASE or ROLLBACK TO a name that begins with `cockroach_restart`.
     RestartSavepoint = 1 << 8,
-    /// SET, RESET: undone by a rollback on PostgreSQL, not on CockroachDB.
+    /// SHOW COMMIT TIMESTAMP: CockroachDB commits the transaction to know it.
+    CommitTimestamp = 1 << 17,
+    /// SET, RESET, USE: undone by a rollback on PostgreSQL, not on CockroachDB.
     Setting = 1 << 9,
     /// PREPARE, DEALLOCATE, DISCARD, LOAD: never undone.
     SessionState = 1 << 10,
@@ -36,6 +38,12 @@ pub(super) enum Class {
     RollbackTo = 1 << 12,
     /// LOCK TABLE.
     Lock = 1 << 13,
+    /// DECLARE ... WITH HOLD: the cursor outlives the transaction.
+    HeldCursor = 1 << 18,
+    /// FETCH, MOVE, CLOSE: no rollback moves a cursor back that is from before the transaction.
+    Cursor = 1 << 19,
+    /// SET TRANSACTION: on CockroachDB a rollback to a savepoint does not undo it.
+    TransactionMode = 1 << 20,
     /// Cannot be told: an unusual quoting, or a text that is cut.
     Unclear = 1 << 11,
 }
@@ -65,6 +73,7 @@ impl Classes {
         | Class::Rollback as u32
         | Class::Chain as u32
         | Class::TwoPhase as u32
+        | Class::CommitTimestamp as u32
         | Class::Unclear as u32;
 
     /// Reads a text. Empty for a text without any statement.
@@ -188,13 +197,15 @@ fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
         b'R' if is("RELEASE") => savepoint(rest.next_word_but(&["SAVEPOINT"])),
         b'S' if is("SET") => setting(rest.next_word()),
         b'R' if is("RESET") => Class::Setting,
+        b'U' if is("USE") => Class::Setting,
         b'D' if any(&["DEALLOCATE", "DISCARD"]) => Class::SessionState,
         b'L' if is("LOAD") => Class::SessionState,
-        b'S' if is("SHOW") => Class::Utility,
-        b'D' if is("DECLARE") => Class::Utility,
-        b'F' if is("FETCH") => Class::Utility,
-        b'M' if is("MOVE") => Class::Utility,
-        b'C' if any(&["CLOSE", "COPY"]) => Class::Utility,
+        b'S' if is("SHOW") => show(rest),
+        b'D' if is("DECLARE") => cursor(rest),
+        b'F' if is("FETCH") => Class::Cursor,
+        b'M' if is("MOVE") => Class::Cursor,
+        b'C' if is("CLOSE") => Class::Cursor,
+        b'C' if is("COPY") => Class::Utility,
         b'L' if is("LOCK") => Class::Lock,
         b'L' if is("LISTEN") => Class::Utility,
         b'N' if is("NOTIFY") => Class::Utility,
@@ -234,12 +245,32 @@ fn savepoint(name: Option<&[u8]>) -> Class {
     if name.is_some_and(is_restart_savepoint) { Class::RestartSavepoint } else { Class::Utility }
 }
 
+/// SHOW, by what follows.
+fn show(mut rest: Lexer<'_>) -> Class {
+    let mut is = |name: &str| rest.next_word().is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()));
+    if is("COMMIT") && is("TIMESTAMP") { Class::CommitTimestamp } else { Class::Utility }
+}
+
+/// DECLARE, by whether it says WITH HOLD before the FOR.
+fn cursor(mut rest: Lexer<'_>) -> Class {
+    let mut with = false;
+    while let Some(word) = rest.next_word().filter(|word| !word.eq_ignore_ascii_case(b"FOR")) {
+        if with && word.eq_ignore_ascii_case(b"HOLD") {
+            return Class::HeldCursor;
+        }
+        with = word.eq_ignore_ascii_case(b"WITH");
+    }
+    Class::Utility
+}
+
 /// SET, by what follows: SET LOCAL, SET TRANSACTION and SET CONSTRAINTS end with the transaction.
 fn setting(word: Option<&[u8]>) -> Class {
-    let ends_with_transaction = |word: &[u8]| {
-        ["LOCAL", "TRANSACTION", "CONSTRAINTS"].iter().any(|w| word.eq_ignore_ascii_case(w.as_bytes()))
-    };
-    if word.is_some_and(ends_with_transaction) { Class::Utility } else { Class::Setting }
+    let is = |name: &str| word.is_some_and(|word| word.eq_ignore_ascii_case(name.as_bytes()));
+    match () {
+        () if is("TRANSACTION") => Class::TransactionMode,
+        () if is("LOCAL") || is("CONSTRAINTS") => Class::Utility,
+        () => Class::Setting,
+    }
 }
 
 impl Lexer<'_> {
@@ -329,6 +360,8 @@ mod tests {
         for sql in ["PREPARE TRANSACTION 'x'", "COMMIT PREPARED 'x'", "ROLLBACK PREPARED 'x'"] {
             expect(sql, Class::TwoPhase);
         }
+        expect("SHOW COMMIT TIMESTAMP;", Class::CommitTimestamp);
+        expect("SHOW commit_delay", Class::Utility);
         expect("ROLLBACK TO SAVEPOINT a", Class::RollbackTo);
         expect("RELEASE a", Class::Utility);
     }
@@ -349,12 +382,17 @@ mod tests {
 
     #[test]
     fn session_state_is_recognised() {
-        for sql in ["SET search_path = a", "RESET ALL", "SET SESSION x = 1", "SET TIME ZONE 'UTC'"] {
+        for sql in ["SET search_path = a", "USE db", "RESET ALL", "SET SESSION x = 1", "SET TIME ZONE 'UTC'"]
+        {
             expect(sql, Class::Setting);
         }
-        for sql in ["SET LOCAL x = 1", "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL DEFERRED"] {
+        for sql in ["SET LOCAL x = 1", "SET CONSTRAINTS ALL DEFERRED", "DECLARE hold CURSOR FOR TABLE t"] {
             expect(sql, Class::Utility);
         }
+        expect("SET TRANSACTION READ ONLY", Class::TransactionMode);
+        expect("DECLARE c NO SCROLL CURSOR WITH HOLD FOR SELECT 1", Class::HeldCursor);
+        expect("DECLARE c CURSOR WITHOUT HOLD FOR SELECT 'WITH HOLD'", Class::Utility);
+        expect("MOVE 1 IN c", Class::Cursor);
         for sql in ["PREPARE q AS SELECT 1", "DEALLOCATE ALL", "DISCARD ALL"] {
             expect(sql, Class::SessionState);
         }

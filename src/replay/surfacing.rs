@@ -257,7 +257,9 @@ impl Engine {
         for number in first..self.journal.len() {
             let Some(&entry) = self.journal.entry(number) else { break };
             self.announce_name(number);
-            self.outstanding.push(entry.tag, Owner::Unjournalled);
+            if self.outstanding.push(entry.tag, Owner::Unjournalled) && entry.locks {
+                self.outstanding.mark_lock();
+            }
         }
         out.backend(self.journal.frames(first..self.journal.len()));
     }

@@ -75,6 +75,8 @@ pub(super) struct Unit {
     pub(super) at_cycle_start: bool,
     /// The statements that it uses.
     pub(super) names: Names,
+    /// Whether the session may have cursors that are from before it.
+    pub(super) cursors_from_before: bool,
     /// The request at hand uses the unnamed statement of an earlier cycle.
     pub(super) crosses: bool,
     /// Statements run.
@@ -131,6 +133,7 @@ impl Unit {
             cycle_ends: false,
             at_cycle_start: true,
             names: Names::default(),
+            cursors_from_before: false,
             crosses: false,
             statements: 0,
             attempts: 1,
@@ -151,6 +154,12 @@ impl Unit {
             not_replayable: None,
             journal_bytes: 0,
         }
+    }
+
+    /// The transaction behind this one.
+    pub(super) fn behind(&self, started: Duration) -> Self {
+        let cursors_from_before = self.cursors_from_before || self.classes.has(Class::HeldCursor);
+        Self { cursors_from_before, ..Self::new(started) }
     }
 
     /// A request came: what it runs counts, and a BEGIN makes the transaction an explicit one.
@@ -201,8 +210,9 @@ impl Unit {
         } else if dialect == Dialect::Cockroach && has(Class::RestartSavepoint) {
             Some(Reason::OwnRetryProtocol)
         } else {
-            let kept = has(Class::SessionState) || (dialect == Dialect::Cockroach && has(Class::Setting));
-            (self.explicit && kept).then_some(Reason::SessionState)
+            let setting = dialect == Dialect::Cockroach && has(Class::Setting);
+            let cursor = self.cursors_from_before && has(Class::Cursor);
+            (self.explicit && (has(Class::SessionState) || setting || cursor)).then_some(Reason::SessionState)
         }
     }
 

@@ -137,9 +137,28 @@ async fn it_talks_nonsense_in_a_session() {
         let (proxy, mut wire) = session(nonsense, dialect).await;
         wire.send([Frontend::Query("SELECT 1".into())]).await;
         let answer = wire.until_closed().await;
-        expect_fatal(&answer, "08006", "does not speak the PostgreSQL protocol");
+        // The statement commits by itself: nobody knows whether it did.
+        expect_fatal(&answer, "08007", "does not speak the PostgreSQL protocol; whether");
         proxy.until_metric("reprise_sessions_broken_total{cause=\"upstream_violation\"}", 1.0).await;
         proxy.until_idle().await;
+    }
+}
+
+#[tokio::test]
+async fn it_talks_nonsense_in_the_place_of_a_commits_answer() {
+    for dialect in DIALECTS {
+        let nonsense = serve(|mut peer: Peer| async move {
+            peer.admit().await;
+            peer.complete("BEGIN", 'T').await;
+            peer.request().await;
+            peer.answer_bytes(b"C\0\0\0\x01").await;
+            peer.until_closed().await;
+        })
+        .await;
+        let (_proxy, mut wire) = session(nonsense, dialect).await;
+        assert_eq!(wire.query("BEGIN").await, "BEGIN T");
+        wire.send([Frontend::Query("COMMIT".into())]).await;
+        expect_fatal(&wire.until_closed().await, "08007", "committed is unknown");
     }
 }
 
@@ -163,6 +182,22 @@ async fn it_dies_in_a_statement_or_within_a_frame() {
             proxy.until_idle().await;
         }
     }
+}
+
+#[tokio::test]
+async fn it_dies_within_a_long_row() {
+    let dying = serve(|mut peer: Peer| async move {
+        peer.admit().await;
+        peer.request().await;
+        let row = Backend::DataRow(vec![Some(vec![b'x'; 100_000])]).encode();
+        peer.answer_bytes(&row[..row.len() - 10]).await;
+    })
+    .await;
+    let (proxy, mut wire) = session(dying, Dialect::Postgres).await;
+    wire.send([Frontend::Query("SELECT 1".into())]).await;
+    let answer = wire.until_closed().await;
+    assert!(answer.0.is_empty(), "an error would be taken for the rest of the row: {answer:?}");
+    proxy.until_idle().await;
 }
 
 #[tokio::test]

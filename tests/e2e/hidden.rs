@@ -5,7 +5,7 @@ use golden::notation::Target;
 use golden::{Backend, Frontend};
 use reprise::replay::Dialect;
 
-use crate::support::wire::{bind, execute, extended, parse};
+use crate::support::wire::{Wire, bind, execute, extended, parse};
 use crate::support::{DIALECTS, Scene, within};
 
 #[tokio::test]
@@ -100,6 +100,59 @@ async fn copied_rows_are_copied_again() {
         assert_eq!(client.query("COMMIT").await, "COMMIT I");
         assert_eq!(scene.database.query("SELECT k FROM kv ORDER BY k").await, "1;2;3;4;5");
         assert_eq!(scene.proxy.conflicts(), (3.0, 0.0), "{}", dialect.name());
+    }
+}
+
+/// Sends a COPY and its data.
+async fn copy(client: &mut Wire, table: &str, data: &[u8]) {
+    client.send([Frontend::Query(format!("COPY {table} FROM STDIN"))]).await;
+    client.until(|message| matches!(message, Backend::CopyInResponse { .. })).await;
+    client.send([Frontend::CopyData(data.to_vec())]).await;
+}
+
+#[tokio::test]
+async fn each_table_gets_its_own_rows_again() {
+    for dialect in DIALECTS {
+        let mut scene = Scene::start(dialect).await;
+        let client = &mut scene.client;
+        assert_eq!(client.query("BEGIN").await, "BEGIN T");
+        assert_eq!(client.query("SAVEPOINT a").await, "SAVEPOINT T");
+        assert_eq!(client.query("SELECT 1/0").await, "22012 E");
+        assert_eq!(client.query("ROLLBACK TO a").await, "ROLLBACK T");
+        for (table, data) in [("kv", &b"4\t40\n"[..]), ("journal", b"a\nb\n"), ("kv", b"5\t50\n")] {
+            copy(client, table, data).await;
+            client.send([Frontend::CopyDone]).await;
+            assert_eq!(client.until_ready().await.status(), Some('T'));
+        }
+        assert_eq!(client.query("SELECT conflict('first', 2)").await, "(passed) SELECT 1 T");
+        client.send([parse("", "SELECT 1"), bind("", "", vec![]), execute("", 0), Frontend::Sync]).await;
+        assert_eq!(client.until_ready().await, "(1) SELECT 1 T");
+        assert_eq!(client.query("COMMIT").await, "COMMIT I");
+        assert_eq!(scene.database.query("SELECT k FROM kv ORDER BY k").await, "1;2;3;4;5");
+        assert_eq!(scene.database.query("SELECT entry FROM journal ORDER BY entry").await, "a;b");
+        assert_eq!(scene.proxy.conflicts(), (2.0, 0.0), "{}", dialect.name());
+    }
+}
+
+#[tokio::test]
+async fn rows_that_are_still_to_come_follow_those_that_are_copied_again() {
+    for dialect in DIALECTS {
+        let mut scene = Scene::start(dialect).await;
+        let trigger = "CREATE FUNCTION halfway() RETURNS trigger LANGUAGE plpgsql AS \
+                       $$ BEGIN PERFORM conflict('first', 1); RETURN NEW; END $$; \
+                       CREATE TRIGGER halfway BEFORE INSERT ON kv FOR EACH ROW WHEN (NEW.k = 5) \
+                       EXECUTE FUNCTION halfway()";
+        scene.database.run(trigger).await;
+        let client = &mut scene.client;
+        assert_eq!(client.query("BEGIN").await, "BEGIN T");
+        copy(client, "kv", b"4\t40\n5\t50\n6\t60\n").await;
+        // The replay has come to the same row.
+        scene.database.until("SELECT last_value FROM first", "2").await;
+        client.send([Frontend::CopyData(b"7\t70\n".to_vec()), Frontend::CopyDone]).await;
+        assert_eq!(client.until_ready().await, "COPY 4 T");
+        assert_eq!(client.query("COMMIT").await, "COMMIT I");
+        assert_eq!(scene.database.query("SELECT k FROM kv ORDER BY k").await, "1;2;3;4;5;6;7");
+        assert_eq!(scene.proxy.conflicts(), (1.0, 0.0), "{}", dialect.name());
     }
 }
 

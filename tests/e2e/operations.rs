@@ -99,11 +99,19 @@ async fn transactions_that_do_not_finish_in_time_are_cut_off() {
     let mut busy = Wire::open(program.listens().await, &database.name).await;
     assert_eq!(busy.query("BEGIN").await, "BEGIN T");
     assert_eq!(busy.query("UPDATE kv SET v = 0").await, "UPDATE 3 T");
+    let mut committing = Wire::open(program.listens().await, &database.name).await;
+    committing.send([Frontend::Query("SELECT pg_sleep(600)".into())]).await;
+    let sleeps = "SELECT count(*) FROM pg_stat_activity \
+                  WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    database.until(sleeps, "1").await;
     program.terminate().await;
     assert_eq!(program.exit_code().await, Some(0));
     program.logged("sessions with open transactions are cut off").await;
     let farewell = within("the end", busy.until_closed()).await;
     assert_eq!(farewell, "57P01", "it is told, and not just cut");
+    let farewell = within("the end", committing.until_closed()).await;
+    assert_eq!(farewell, "08007", "a statement that commits by itself may still do so");
+    database.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'").await;
     database.until_deserted().await;
     assert_eq!(database.query("SELECT v FROM kv WHERE k = 1").await, "10");
 }

@@ -295,3 +295,18 @@ async fn a_transaction_that_goes_on_behind_its_commit_is_not_retried() {
         assert_eq!(scene.database.query("SELECT * FROM journal").await, "first");
     }
 }
+
+#[tokio::test]
+async fn a_cursor_from_before_that_was_moved() {
+    let mut scene = Scene::start(Dialect::Postgres).await;
+    let client = &mut scene.client;
+    let declare = "DECLARE c CURSOR WITH HOLD FOR SELECT k FROM kv ORDER BY k";
+    assert_eq!(client.query(declare).await, "DECLARE CURSOR I");
+    assert_eq!(client.query("BEGIN").await, "BEGIN T");
+    assert_eq!(client.query("MOVE 1 IN c").await, "MOVE 1 T");
+    // A rollback does not move it back: a replay would move it once more, and be answered the same.
+    let answer = client.query("SELECT conflict('first', 1)").await;
+    expect_surfaced(&answer, "session_state", "state of the session");
+    assert_eq!(client.query("ROLLBACK").await, "ROLLBACK I");
+    assert_eq!(client.query("FETCH 1 FROM c").await, "(2) FETCH 1 I");
+}
