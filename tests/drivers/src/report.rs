@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use crate::catalogue::Driver;
+use crate::encryption::Tls;
 use crate::target::Kind;
-use crate::trial::Outcome;
+use crate::trial::{Cancel, Outcome};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -49,12 +50,38 @@ pub(crate) fn conclude(outcomes: &[(&Driver, Outcome)], is_all: bool) -> ExitCod
 }
 
 fn table(outcomes: &[(&Driver, Outcome)]) -> Vec<Vec<String>> {
-    let header = ["Driver", "Version"].into_iter().chain(FEATURES.map(|(name, _)| name));
+    let header =
+        ["Driver", "Version", "TLS", "cancel with TLS"].into_iter().chain(FEATURES.map(|(name, _)| name));
     let rows = outcomes.iter().map(|(driver, outcome)| {
         let seen = FEATURES.iter().map(|(_, checks)| cell(driver, checks).to_owned());
-        [driver.title.to_owned(), outcome.version.clone()].into_iter().chain(seen).collect()
+        let first = [driver.title, &outcome.version, &tls(driver, outcome), cancel(outcome)];
+        first.map(str::to_owned).into_iter().chain(seen).collect()
     });
     std::iter::once(header.map(str::to_owned).collect()).chain(rows).collect()
+}
+
+/// What a driver verified, in the words of libpq's `sslmode`, and how it came to TLS.
+fn tls(driver: &Driver, outcome: &Outcome) -> String {
+    let verifies = |what| outcome.verified.contains(what);
+    let mode = match (verifies("authority"), verifies("host")) {
+        (true, true) => "verify-full",
+        (true, false) => "verify-ca",
+        (false, _) => "require",
+    };
+    let own = match driver.tls {
+        Tls::Asked => "",
+        Tls::Direct => ", direct",
+        Tls::Certificate => ", client certificate",
+    };
+    format!("{mode}{own}")
+}
+
+fn cancel(outcome: &Outcome) -> &'static str {
+    match outcome.cancel {
+        None => "",
+        Some(Cancel::Encrypted) => "encrypted",
+        Some(Cancel::Plain) => "in clear",
+    }
 }
 
 /// On which databases a driver does one of these checks.
