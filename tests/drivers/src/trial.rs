@@ -24,8 +24,6 @@ pub(crate) struct Outcome {
     pub(crate) version: String,
     pub(crate) checks: usize,
     pub(crate) wrong: Vec<String>,
-    /// What it was seen to verify of a server's certificate: its "authority", and its "host".
-    pub(crate) verified: BTreeSet<&'static str>,
     /// Whether it cancels with TLS, of those that send such requests.
     pub(crate) cancel: Option<Cancel>,
 }
@@ -190,7 +188,7 @@ impl Trial<'_> {
         }
     }
 
-    /// Leads the driver to proxies with certificates that it must not take, and notes which it sees through.
+    /// Leads the driver to proxies whose certificates it must refuse.
     async fn meet_impostors(&mut self, certificates: &Certificates) -> Result<()> {
         for (wrong, settings) in certificates.impostors() {
             let impostor = self.proxy(settings).await?;
@@ -201,8 +199,8 @@ impl Trial<'_> {
             // How a program fails is its own affair. What counts is that it came, and never began a session.
             let _ = program.run(self.checks[0].name, &self.target).await;
             ensure!(!recorder.openings().is_empty(), "the impostor with another {wrong} was not tried");
-            if impostor.sessions().await? == 0 {
-                self.outcome.verified.insert(wrong);
+            if impostor.sessions().await? != 0 {
+                self.outcome.wrong.push(format!("it takes a certificate with another {wrong}"));
             }
         }
         Ok(())
