@@ -1,5 +1,6 @@
 //! Logins that the proxy decides itself, and those to the database that follow from them.
 
+use certificates::Authority;
 use std::path::Path;
 
 use golden::Frontend;
@@ -8,7 +9,6 @@ use reprise::config::{Authorities, TlsMode, UpstreamTlsMode};
 use reprise::demo::server::Postgres;
 use tempfile::NamedTempFile;
 
-use crate::support::certificates::Authority;
 use crate::support::database::{APPLICATION, connect};
 use crate::support::proxy::Proxy;
 use crate::support::secure::{encrypt, postgres, psql};

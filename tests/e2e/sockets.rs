@@ -1,10 +1,10 @@
 //! Unix-domain sockets and IPv6, on both sides.
 
+use certificates::Authority;
 use golden::Frontend;
 use reprise::config::{HostPort, TlsMode, UpstreamTlsMode};
 use tokio::net::UnixStream;
 
-use crate::support::certificates::Authority;
 use crate::support::database::Database;
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;

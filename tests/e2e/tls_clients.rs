@@ -1,5 +1,6 @@
 //! TLS to clients: who gets in and who does not, whatever else they send.
 
+use certificates::Authority;
 use golden::Frontend;
 use reprise::config::{ClientCertificate, Config, Identity, TlsMode, TlsVersion};
 use reprise::replay::Dialect;
@@ -8,7 +9,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::version::TLS12;
 use tokio_rustls::rustls::{ClientConfig, HandshakeKind};
 
-use crate::support::certificates::Authority;
 use crate::support::database::{APPLICATION, Database};
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;

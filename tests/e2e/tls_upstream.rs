@@ -1,5 +1,6 @@
 //! TLS to the database: what each mode asks of it, and what passes through two TLS connections in a row.
 
+use certificates::Authority;
 use std::net::SocketAddr;
 
 use golden::Frontend;
@@ -9,7 +10,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::support::certificates::Authority;
 use crate::support::database::{APPLICATION, Database};
 use crate::support::fake::{self, error};
 use crate::support::program::Program;

@@ -34,3 +34,11 @@ exports.sqlstate = async (work, code = error => error.code) => {
     return code(error) ?? error.stack
   }
 }
+
+// The URL and options of TLS for drivers that do not read the file of `sslrootcert` themselves.
+exports.login = () => {
+  const url = new URL(process.env.DATABASE_URL)
+  const authority = url.searchParams.get('sslrootcert')
+  for (const name of ['sslmode', 'sslrootcert']) url.searchParams.delete(name)
+  return { url: url.href, ssl: authority && { ca: require('node:fs').readFileSync(authority, 'utf8') } }
+}

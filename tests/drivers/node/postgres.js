@@ -4,10 +4,11 @@ const { pipeline: stream } = require('node:stream/promises')
 const { join } = require('node:path')
 const { Readable } = require('node:stream')
 const postgres = require('postgres')
-const { converse, rival, running, sqlstate } = require('./conversation')
+const { converse, login, rival, running, sqlstate } = require('./conversation')
 
+const { url, ssl } = login()
 // Its types of arrays come from a catalog that not every database has.
-const sql = postgres(process.env.DATABASE_URL, { fetch_types: false, max: 1, onnotice: () => {} })
+const sql = postgres(url, { fetch_types: false, max: 1, onnotice: () => {}, ssl: ssl ?? false })
 
 const balances = async () => (await sql`SELECT balance FROM accounts ORDER BY id`).map(row => row.balance).join(' ')
 

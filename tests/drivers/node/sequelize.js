@@ -1,9 +1,10 @@
 // Sequelize's ORM on node-postgres, with managed transactions.
 
 const { DataTypes, Sequelize } = require('sequelize')
-const { converse, rival, sqlstate } = require('./conversation')
+const { converse, login, rival, sqlstate } = require('./conversation')
 
-const sequelize = new Sequelize(process.env.DATABASE_URL, { logging: false, pool: { max: 1 } })
+const { url, ssl } = login()
+const sequelize = new Sequelize(url, { logging: false, pool: { max: 1 }, dialectOptions: ssl ? { ssl } : {} })
 const options = { timestamps: false, createdAt: false, updatedAt: false }
 const id = { type: DataTypes.BIGINT, primaryKey: true }
 const Account = sequelize.define('accounts', { id, balance: DataTypes.BIGINT }, options)

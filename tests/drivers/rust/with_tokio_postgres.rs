@@ -4,7 +4,11 @@ use anyhow::{Context, Result, bail};
 use conversation::{Conversation, sqlstate};
 use futures_util::{SinkExt, StreamExt, TryFutureExt, TryStreamExt, future};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, GenericClient, NoTls};
+use tokio_postgres::{Client, Config, Error, GenericClient};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 mod conversation;
 
@@ -23,15 +27,21 @@ async fn main() -> Result<()> {
 }
 
 async fn run(check: &str, conversation: &mut Conversation) -> Result<String> {
-    let (client, connection) = tokio_postgres::connect(&std::env::var("DATABASE_URL")?, NoTls).await?;
+    let (config, tls) = login()?;
+    let (client, connection) = config.connect(tls.clone()).await?;
     let connection = tokio::spawn(connection);
-    let seen = with(client, check, conversation).await;
+    let seen = with(client, tls, check, conversation).await;
     // The client is gone by now: what was still to be said to the server has been said when this ends.
     connection.await??;
     seen
 }
 
-async fn with(mut client: Client, check: &str, conversation: &mut Conversation) -> Result<String> {
+async fn with(
+    mut client: Client,
+    tls: MakeRustlsConnect,
+    check: &str,
+    conversation: &mut Conversation,
+) -> Result<String> {
     let client = &mut client;
     match check {
         "version" => Ok(conversation::version("tokio-postgres")),
@@ -41,7 +51,7 @@ async fn with(mut client: Client, check: &str, conversation: &mut Conversation) 
         "savepoint" => savepoint(client).await,
         "unique" => Ok(code(client.execute("INSERT INTO accounts VALUES (1, 0)", &[]).await)),
         "foreign_key" => Ok(code(client.execute("INSERT INTO payments VALUES (1, 99)", &[]).await)),
-        "cancel" => cancel(client, conversation).await,
+        "cancel" => cancel(client, tls, conversation).await,
         "copy_in" => copy_in(client).await,
         "copy_out" => copy_out(client).await,
         "pipeline" => pipeline(client).await,
@@ -55,6 +65,23 @@ async fn with(mut client: Client, check: &str, conversation: &mut Conversation) 
         "retry_loop" => retry_loop(client, conversation).await,
         _ => bail!("there is no such check"),
     }
+}
+
+/// Its URLs know no file of authorities, and leave it to the connector what is verified: rustls verifies all.
+fn login() -> Result<(Config, MakeRustlsConnect)> {
+    let url = std::env::var("DATABASE_URL")?;
+    let (address, options) = url.split_once('?').context("the URL has options")?;
+    let mut authorities = RootCertStore::empty();
+    let mut own = Vec::new();
+    for option in options.split('&') {
+        match option.split_once('=') {
+            Some(("sslrootcert", file)) => authorities.add(CertificateDer::from_pem_file(file)?)?,
+            Some(("sslmode", "verify-full")) => own.push("sslmode=require"),
+            _ => own.push(option),
+        }
+    }
+    let config = ClientConfig::builder().with_root_certificates(authorities).with_no_client_auth();
+    Ok((format!("{address}?{}", own.join("&")).parse()?, MakeRustlsConnect::new(config)))
 }
 
 fn code<T>(outcome: Result<T, Error>) -> String {
@@ -101,11 +128,11 @@ async fn savepoint(client: &mut Client) -> Result<String> {
     Ok(format!("{seen}, then {}", words(client, BALANCES).await?))
 }
 
-async fn cancel(client: &Client, conversation: &mut Conversation) -> Result<String> {
+async fn cancel(client: &Client, tls: MakeRustlsConnect, conversation: &mut Conversation) -> Result<String> {
     let token = client.cancel_token();
     let stop = async {
         conversation.running().await?;
-        Ok::<_, anyhow::Error>(token.cancel_query(NoTls).await?)
+        Ok::<_, anyhow::Error>(token.cancel_query(tls).await?)
     };
     let (seen, stopped) = future::join(client.batch_execute("SELECT pg_sleep(60)"), stop).await;
     stopped?;

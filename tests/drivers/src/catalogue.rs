@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
+use crate::encryption::{Settings, Tls};
 use crate::target::Kind;
 
 /// A driver, and the program that uses it.
@@ -17,6 +18,8 @@ pub(crate) struct Driver {
     /// The names of the checks on PostgreSQL, in order: those whose bytes are compared come first.
     checks: &'static str,
     double: Double,
+    /// How it is told to come to TLS.
+    pub(crate) tls: Tls,
 }
 
 /// What a program is written in, and where it is.
@@ -56,6 +59,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key cancel copy_in copy_out cursor \
                  hidden surfaced retry_loop",
         double: Double::Runs { without: "copy_out cursor", and: "" },
+        tls: Tls::Certificate,
     },
     Driver {
         name: "pgbench",
@@ -64,6 +68,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "simple extended prepared_script pipelined hidden_simple hidden_extended hidden_prepared \
                  hidden_pipelined surfaced_simple",
         double: ALIKE,
+        tls: Tls::Asked,
     },
     Driver {
         name: "psycopg",
@@ -72,6 +77,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key cancel copy_in copy_out \
                  pipeline pid hidden hidden_pipeline surfaced retry_loop",
         double: ALIKE,
+        tls: Tls::Direct,
     },
     Driver {
         name: "psycopg2",
@@ -80,6 +86,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key cancel copy_in copy_out pid \
                  hidden surfaced retry_loop",
         double: ALIKE,
+        tls: Tls::Asked,
     },
     Driver {
         name: "asyncpg",
@@ -89,6 +96,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
                  copy_out pipeline pid hidden surfaced retry_loop",
         // It copies in the binary format only.
         double: Double::Runs { without: "pid copy_in copy_out", and: "" },
+        tls: Tls::Certificate,
     },
     Driver {
         name: "sqlalchemy",
@@ -97,6 +105,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key timeout batch hidden surfaced \
                  retry_loop",
         double: ALIKE,
+        tls: Tls::Asked,
     },
     Driver {
         name: "django",
@@ -105,6 +114,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key timeout batch hidden surfaced \
                  retry_loop",
         double: Double::Unable,
+        tls: Tls::Asked,
     },
     Driver {
         name: "node-postgres",
@@ -113,6 +123,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key cancel copy_in copy_out pid \
                  hidden surfaced retry_loop",
         double: ALIKE,
+        tls: Tls::Certificate,
     },
     Driver {
         name: "tutorial",
@@ -120,6 +131,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         language: Language::Node("tutorial.js"),
         checks: "basic_sample hidden hidden_wrapped surfaced retry_loop",
         double: Double::Runs { without: "", and: "restart_savepoint" },
+        tls: Tls::Asked,
     },
     Driver {
         name: "legacy",
@@ -131,6 +143,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
             variable: "REPRISE_COMPAT_LOCK_TABLE",
             value: "ignore",
         },
+        tls: Tls::Asked,
     },
     Driver {
         name: "postgres.js",
@@ -139,6 +152,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key cancel copy_in copy_out \
                  pipeline cursor hidden surfaced retry_loop",
         double: Double::Runs { without: "copy_out", and: "" },
+        tls: Tls::Asked,
     },
     Driver {
         name: "sequelize",
@@ -147,6 +161,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key timeout batch hidden surfaced \
                  retry_loop",
         double: Double::Unable,
+        tls: Tls::Asked,
     },
     Driver {
         name: "pgjdbc",
@@ -155,6 +170,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key cancel copy_in copy_out cursor \
                  pipeline pid hidden hidden_batch surfaced retry_loop",
         double: ALIKE,
+        tls: Tls::Asked,
     },
     Driver {
         name: "pgx",
@@ -163,6 +179,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key cancel copy_in copy_out \
                  pipeline pid hidden hidden_batch surfaced retry_loop",
         double: ALIKE,
+        tls: Tls::Certificate,
     },
     Driver {
         name: "lib-pq",
@@ -171,6 +188,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key cancel copy_in hidden surfaced \
                  retry_loop",
         double: ALIKE,
+        tls: Tls::Certificate,
     },
     Driver {
         name: "tokio-postgres",
@@ -180,6 +198,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
                  pipeline cursor hidden hidden_pipeline surfaced retry_loop",
         // It copies by the extended protocol, in which CockroachDB has no COPY.
         double: Double::Runs { without: "copy_in copy_out", and: "" },
+        tls: Tls::Asked,
     },
     Driver {
         name: "sqlx",
@@ -188,6 +207,7 @@ pub(crate) static DRIVERS: [Driver; 17] = [
         checks: "connect prepared transaction savepoint unique foreign_key timeout copy_in cancel_by_pid \
                  hidden surfaced retry_loop",
         double: Double::Runs { without: "cancel_by_pid", and: "" },
+        tls: Tls::Certificate,
     },
 ];
 
@@ -205,12 +225,17 @@ impl Driver {
         own.chain(and.split(' ')).filter(|check| !check.is_empty())
     }
 
-    /// The variable that the proxy is started with, and its value.
-    pub(crate) fn setting(&self, kind: Kind) -> Option<(&'static str, &'static str)> {
+    /// What its program needs of the proxy, beyond the defaults.
+    pub(crate) fn settings(&self, kind: Kind) -> Settings {
         match (kind, &self.double) {
-            (Kind::Double, Double::Set { variable, value, .. }) => Some((variable, value)),
-            _ => None,
+            (Kind::Double, Double::Set { variable, value, .. }) => vec![(*variable, (*value).into())],
+            _ => Vec::new(),
         }
+    }
+
+    /// Whether it sends requests to cancel.
+    pub(crate) fn cancels(&self, kind: Kind) -> bool {
+        self.does("cancel", kind) || self.does("abandon", kind)
     }
 
     /// Whether it does a check on a database.
@@ -239,8 +264,10 @@ impl Driver {
             command.args(["-XX:TieredStopAtLevel=1", "-cp", &path]);
         }
         command.args(argument).env("NODE_PATH", installed().join("node/node_modules"));
-        // Python is to leave nothing in the sources, and Node.js to say nothing of what its drivers do inside.
-        command.env("PYTHONDONTWRITEBYTECODE", "1").env("NODE_OPTIONS", "--no-deprecation");
+        // Python is to leave nothing in the sources, and Node.js to say nothing of what its drivers do inside and to
+        // reach a name as the others do: some of its versions try only the first address, which may be IPv6.
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("NODE_OPTIONS", "--no-deprecation --dns-result-order=ipv4first");
         command
     }
 }

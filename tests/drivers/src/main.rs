@@ -1,7 +1,8 @@
 //! Real, unmodified drivers through the built proxy: `make drivers`.
 //!
 //! Each driver has a small program in its own language, which runs checks by name and tells what it saw. It is run
-//! twice against each database that it can use, directly and through Reprise. What it sees must be what
+//! three times against each database that it can use: directly, through Reprise, and through Reprise with TLS, when it
+//! must also tell Reprise's certificate from those of impostors. What it sees must be what
 //! [`checks`] says; without a conflict every byte must be the server's, which a relay before either records; and the
 //! conflicts that Reprise counts must be those that the checks provoke. The table of the README is held to all that.
 //!
@@ -9,6 +10,7 @@
 
 mod catalogue;
 mod checks;
+mod encryption;
 mod program;
 mod proxy;
 mod recorder;
@@ -23,6 +25,7 @@ use futures_util::{StreamExt, stream};
 use reprise::demo::server::Postgres;
 
 use catalogue::DRIVERS;
+use encryption::Certificates;
 
 /// The checks conflict at every isolation level at which a database reports conflicts.
 const SETTINGS: [(&str, &str); 2] = [("default_transaction_isolation", "serializable"), ("timezone", "UTC")];
@@ -44,9 +47,12 @@ async fn run() -> Result<ExitCode> {
     let chosen: Vec<_> = chosen.collect();
     ensure!(!chosen.is_empty(), "there is no such program: {only:?}");
     let server = Postgres::start(&SETTINGS).await.context("PostgreSQL")?;
-    println!("{} and the CockroachDB double, directly and through Reprise", server.version());
+    let certificates = Certificates::create();
+    let admin = target::connect(server.addr(), "postgres", "postgres").await?;
+    certificates::offer_tls(&server, &admin, &certificates.server, &certificates.authority).await;
+    println!("{} and the CockroachDB double, directly, through Reprise, and so with TLS", server.version());
     let trials = chosen.iter().map(|driver| async {
-        let outcome = trial::run(driver, &server).await;
+        let outcome = trial::run(driver, &server, &certificates).await;
         report::announce(driver, &outcome);
         (*driver, outcome)
     });

@@ -27,6 +27,11 @@ impl Program {
         Ok(Self { child, orders, answers: BufReader::new(answers).lines() })
     }
 
+    /// Whatever a program says of its failures, where it is to fail, is of no interest.
+    pub(crate) fn start_to_fail(mut command: Command, url: &str, target: &Target) -> Result<Self> {
+        Self::start(command.stderr(Stdio::null()), url, target)
+    }
+
     /// Runs a check, and tells what the program saw.
     pub(crate) async fn run(&mut self, check: &str, target: &Target) -> Result<String> {
         let seen = tokio::time::timeout(PATIENCE, self.converse(check, target)).await;

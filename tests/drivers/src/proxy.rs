@@ -8,6 +8,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use crate::encryption::Settings;
+
 /// A running `reprise`, ended with the value.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
@@ -17,7 +19,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Starts the program that was built beside this one, on free ports, with the defaults and what is changed in them.
-    pub(crate) async fn start(upstream: SocketAddr, setting: Option<(&str, &str)>) -> Result<Self> {
+    pub(crate) async fn start(upstream: SocketAddr, settings: Settings) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("reprise");
         let mut command = Command::new(&program);
         for (name, _) in
@@ -33,7 +35,7 @@ impl Proxy {
             "--upstream",
             &upstream.to_string(),
         ]);
-        command.env("REPRISE_LOG_FORMAT", "json").envs(setting).stderr(Stdio::piped()).kill_on_drop(true);
+        command.env("REPRISE_LOG_FORMAT", "json").envs(settings).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("{} does not start", program.display()))?;
         let mut log = BufReader::new(child.stderr.take().context("it has a standard error")?).lines();
         let mut addresses = Vec::new();
@@ -50,11 +52,24 @@ impl Proxy {
 
     /// How many conflicts it has hidden, and how many transactions it has surfaced one to.
     pub(crate) async fn conflicts(&self) -> Result<(u32, u32)> {
+        let metrics = self.metrics().await?;
+        Ok((
+            sum(&metrics, "reprise_conflicts_hidden_total"),
+            sum(&metrics, "reprise_conflicts_surfaced_total"),
+        ))
+    }
+
+    /// How many clients it has let begin a session.
+    pub(crate) async fn sessions(&self) -> Result<u32> {
+        Ok(sum(&self.metrics().await?, "reprise_sessions_total"))
+    }
+
+    async fn metrics(&self) -> Result<String> {
         let mut stream = TcpStream::connect(self.http).await?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: reprise\r\nConnection: close\r\n\r\n").await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
-        Ok((sum(&answer, "reprise_conflicts_hidden_total"), sum(&answer, "reprise_conflicts_surfaced_total")))
+        Ok(answer)
     }
 }
 

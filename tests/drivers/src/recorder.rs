@@ -1,5 +1,6 @@
-//! A relay between a program and what it connects to, which keeps what each connection was sent.
+//! A relay between a program and what it connects to, which keeps what each connection was sent and how it began.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,10 +15,32 @@ use crate::target::PATIENCE;
 
 type Streams = Arc<Mutex<Vec<Stream>>>;
 
+/// How a client began a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Opening {
+    /// It asked for TLS, was granted it, and spoke it.
+    Asked,
+    /// It spoke TLS from the first byte.
+    Direct,
+    /// It sent a request to cancel that all can read.
+    PlainCancel,
+    /// Anything else.
+    Plain,
+}
+
+/// The length and code of an SSLRequest, and of a CancelRequest with a key of four bytes.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+const CANCEL_REQUEST: [u8; 8] = [0, 0, 0, 16, 4, 210, 22, 46];
+
+/// The first byte of a TLS handshake.
+const HANDSHAKE: u8 = 0x16;
+
 /// What a server sent on one connection.
 #[derive(Default)]
 struct Stream {
     bytes: Vec<u8>,
+    /// What the client sent first: an SSLRequest, and one byte that follows it.
+    beginning: Vec<u8>,
     is_closed: bool,
 }
 
@@ -25,6 +48,16 @@ impl Stream {
     /// Whether the server owes no answer.
     fn is_settled(&self) -> bool {
         self.is_closed || frames(&self.bytes).last().is_some_and(|frame| is_ready(frame))
+    }
+
+    fn opening(&self) -> Option<Opening> {
+        let is_granted = self.bytes.first() == Some(&b'S');
+        match (self.beginning.split_first_chunk::<8>(), self.beginning.first()?) {
+            (_, &HANDSHAKE) => Some(Opening::Direct),
+            (Some((&SSL_REQUEST, [HANDSHAKE])), _) if is_granted => Some(Opening::Asked),
+            (Some((&CANCEL_REQUEST, _)), _) => Some(Opening::PlainCancel),
+            _ => Some(Opening::Plain),
+        }
     }
 
     /// Its messages, but for the last ReadyForQuery: whether a client that leaves is still told so is a matter of time.
@@ -67,6 +100,12 @@ impl Recorder {
         Ok(Self { address, streams })
     }
 
+    /// How the connections began that carried anything.
+    pub(crate) fn openings(&self) -> BTreeSet<Opening> {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.iter().filter_map(Stream::opening).collect()
+    }
+
     /// What was sent so far, frame by frame, in the order of the connections; once every answer has come to its end.
     pub(crate) async fn frames(&self) -> Result<Vec<Vec<Vec<u8>>>> {
         let start = Instant::now();
@@ -91,11 +130,16 @@ async fn relay(client: TcpStream, to: SocketAddr, streams: Streams, stream: usiz
     server.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let record = move |bytes: &[u8]| {
-        let mut streams = streams.lock().unwrap_or_else(PoisonError::into_inner);
-        streams[stream].bytes.extend_from_slice(bytes);
+    let keep = |keep: fn(&mut Stream, &[u8])| {
+        let streams = &streams;
+        move |bytes: &[u8]| keep(&mut streams.lock().unwrap_or_else(PoisonError::into_inner)[stream], bytes)
     };
-    tokio::try_join!(copy(from_client, to_server, |_| {}), copy(from_server, to_client, record))?;
+    let begin = keep(|stream, bytes| {
+        let missing = (SSL_REQUEST.len() + 1).saturating_sub(stream.beginning.len()).min(bytes.len());
+        stream.beginning.extend_from_slice(&bytes[..missing]);
+    });
+    let record = keep(|stream, bytes| stream.bytes.extend_from_slice(bytes));
+    tokio::try_join!(copy(from_client, to_server, begin), copy(from_server, to_client, record))?;
     Ok(())
 }
 
@@ -176,12 +220,26 @@ mod tests {
     #[test]
     fn an_answer_has_come_to_its_end_when_the_server_is_ready_or_gone() {
         let (complete, ready) = (message(b'C', b"SELECT 1\0"), message(b'Z', b"I"));
-        let stream = |bytes: Vec<u8>, is_closed| Stream { bytes, is_closed };
+        let stream = |bytes: Vec<u8>, is_closed| Stream { bytes, is_closed, ..Stream::default() };
         let whole = stream([&complete[..], &ready, &ready].concat(), false);
         assert!(whole.is_settled());
         assert!(!stream(complete.clone(), false).is_settled());
         assert!(stream(complete, true).is_settled());
         assert_eq!(whole.frames().len(), 1);
+    }
+
+    #[test]
+    fn an_opening_is_encrypted_only_if_tls_was_spoken() {
+        let opening = |beginning: &[&[u8]], answer: &[u8]| {
+            Stream { bytes: answer.to_vec(), beginning: beginning.concat(), is_closed: false }.opening()
+        };
+        assert_eq!(opening(&[], b""), None);
+        assert_eq!(opening(&[&SSL_REQUEST, &[HANDSHAKE]], b"S"), Some(Opening::Asked));
+        assert_eq!(opening(&[&SSL_REQUEST, &[HANDSHAKE]], b"N"), Some(Opening::Plain));
+        assert_eq!(opening(&[&SSL_REQUEST, &[0]], b"S"), Some(Opening::Plain));
+        assert_eq!(opening(&[&[HANDSHAKE, 3, 1]], b""), Some(Opening::Direct));
+        assert_eq!(opening(&[&CANCEL_REQUEST, &[1]], b""), Some(Opening::PlainCancel));
+        assert_eq!(opening(&[&[0, 0, 0, 50, 0, 3, 0, 0], b"u"], b"R"), Some(Opening::Plain));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use crate::catalogue::Driver;
+use crate::encryption::Tls;
 use crate::target::Kind;
-use crate::trial::Outcome;
+use crate::trial::{Cancel, Outcome};
 
 const README: &str = include_str!("../../../README.md");
 
@@ -49,12 +50,31 @@ pub(crate) fn conclude(outcomes: &[(&Driver, Outcome)], is_all: bool) -> ExitCod
 }
 
 fn table(outcomes: &[(&Driver, Outcome)]) -> Vec<Vec<String>> {
-    let header = ["Driver", "Version"].into_iter().chain(FEATURES.map(|(name, _)| name));
+    let header =
+        ["Driver", "Version", "TLS", "cancel with TLS"].into_iter().chain(FEATURES.map(|(name, _)| name));
     let rows = outcomes.iter().map(|(driver, outcome)| {
         let seen = FEATURES.iter().map(|(_, checks)| cell(driver, checks).to_owned());
-        [driver.title.to_owned(), outcome.version.clone()].into_iter().chain(seen).collect()
+        let first = [driver.title, &outcome.version, tls(driver), cancel(outcome)];
+        first.map(str::to_owned).into_iter().chain(seen).collect()
     });
     std::iter::once(header.map(str::to_owned).collect()).chain(rows).collect()
+}
+
+/// How a driver comes to TLS. Those that would not verify everything have failed.
+fn tls(driver: &Driver) -> &'static str {
+    match driver.tls {
+        Tls::Asked => "verify-full",
+        Tls::Direct => "verify-full, direct",
+        Tls::Certificate => "verify-full, client certificate",
+    }
+}
+
+fn cancel(outcome: &Outcome) -> &'static str {
+    match outcome.cancel {
+        None => "",
+        Some(Cancel::Encrypted) => "encrypted",
+        Some(Cancel::Plain) => "in clear",
+    }
 }
 
 /// On which databases a driver does one of these checks.

@@ -122,7 +122,8 @@ impl Target {
     }
 }
 
-async fn connect(address: SocketAddr, user: &str, database: &str) -> Result<Client> {
+/// A connection that does what no program is told of.
+pub(crate) async fn connect(address: SocketAddr, user: &str, database: &str) -> Result<Client> {
     let mut config = Config::new();
     config.host(address.ip().to_string()).port(address.port()).user(user).dbname(database);
     config.application_name("rival");

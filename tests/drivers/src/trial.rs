@@ -1,5 +1,6 @@
-//! One driver's program on all databases, directly and through Reprise.
+//! One driver's program on all databases, directly, through Reprise, and through Reprise with TLS.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,20 +9,30 @@ use reprise::demo::server::Postgres;
 
 use crate::catalogue::Driver;
 use crate::checks::{Check, check};
+use crate::encryption::{Certificates, Settings, Tls};
 use crate::program::Program;
 use crate::proxy::Proxy;
-use crate::recorder::{Recorder, difference};
+use crate::recorder::{Opening, Recorder, difference};
 use crate::target::{Kind, PATIENCE, Target};
 
 /// What the server sent to a program on each of its connections, as messages.
 type Recording = Vec<Vec<Vec<u8>>>;
 
 /// What a driver's program came to: its driver's version, and everything that was not as it must be.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) version: String,
     pub(crate) checks: usize,
     pub(crate) wrong: Vec<String>,
+    /// Whether it cancels with TLS, of those that send such requests.
+    pub(crate) cancel: Option<Cancel>,
+}
+
+/// How a driver whose sessions are encrypted sends its requests to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    Encrypted,
+    Plain,
 }
 
 /// By which way a program reaches the database.
@@ -29,93 +40,170 @@ pub(crate) struct Outcome {
 enum Way<'a> {
     Direct,
     Through(&'a Proxy),
+    Encrypted(&'a Proxy, &'a Certificates),
 }
 
 impl Way<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "directly",
+            Self::Through(_) => "through Reprise",
+            Self::Encrypted(..) => "through Reprise with TLS",
+        }
+    }
+
+    fn address(self, target: &Target) -> SocketAddr {
+        match self {
+            Self::Direct => target.address,
+            Self::Through(proxy) | Self::Encrypted(proxy, _) => proxy.address,
+        }
+    }
+
+    /// What every program connects with, by a relay on this port.
+    fn url(self, driver: &Driver, target: &Target, port: u16) -> String {
+        let (host, tls) = match self {
+            Self::Direct | Self::Through(_) => ("127.0.0.1", "sslmode=disable".into()),
+            Self::Encrypted(_, certificates) => certificates.url(driver.tls),
+        };
+        let (user, database) = (target.kind.user(), &target.database);
+        format!("postgres://{user}@{host}:{port}/{database}?{tls}&application_name=drivers")
+    }
+
     fn expected(self, check: &Check) -> &str {
         match self {
             Self::Direct => check.direct,
-            Self::Through(_) => check.through,
+            Self::Through(_) | Self::Encrypted(..) => check.through,
         }
     }
 }
 
+/// A driver that is tried out on one database.
+struct Trial<'a> {
+    driver: &'a Driver,
+    target: Target,
+    checks: Vec<&'static Check>,
+    outcome: &'a mut Outcome,
+}
+
 /// Runs everything that a driver is listed with.
-pub(crate) async fn run(driver: &Driver, server: &Postgres) -> Outcome {
-    let mut outcome = Outcome { version: String::new(), checks: 0, wrong: Vec::new() };
+pub(crate) async fn run(driver: &Driver, server: &Postgres, certificates: &Certificates) -> Outcome {
+    let mut outcome = Outcome::default();
     for kind in [Kind::Postgres, Kind::Double] {
         let checks: Vec<_> = driver.checks(kind).map(check).collect();
         if checks.is_empty() {
             continue;
         }
-        if let Err(error) = on(kind, driver, &checks, server, &mut outcome).await {
+        let target = match kind {
+            Kind::Postgres => Target::postgres(server, driver.name).await,
+            Kind::Double => Target::double().await,
+        };
+        let ran = match target {
+            Ok(target) => Trial { driver, target, checks, outcome: &mut outcome }.run(certificates).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ran {
             outcome.wrong.push(format!("on {}: {error:#}", kind.name()));
         }
     }
     outcome
 }
 
-async fn on(
-    kind: Kind,
-    driver: &Driver,
-    checks: &[&'static Check],
-    server: &Postgres,
-    outcome: &mut Outcome,
-) -> Result<()> {
-    let target = match kind {
-        Kind::Postgres => Target::postgres(server, driver.name).await?,
-        Kind::Double => Target::double().await?,
-    };
-    let proxy = Proxy::start(target.address, driver.setting(kind)).await?;
-    let mut recordings = Vec::new();
-    for way in [Way::Direct, Way::Through(&proxy)] {
-        recordings.push(travel(way, driver, checks, &target, outcome).await?);
+impl Trial<'_> {
+    async fn run(&mut self, certificates: &Certificates) -> Result<()> {
+        let kind = self.target.kind;
+        let plain = self.proxy(vec![("REPRISE_UPSTREAM_TLS", "disable".into())]).await?;
+        let mut recordings = Vec::new();
+        for way in [Way::Direct, Way::Through(&plain)] {
+            let recorder = Recorder::start(way.address(&self.target)).await?;
+            recordings.push(self.travel(way, &recorder).await.context(way.name())?);
+        }
+        if let Some(difference) = difference(&recordings[0], &recordings[1]) {
+            self.outcome.wrong.push(format!("on {}: other bytes: {difference}", kind.name()));
+        }
+        let encrypted = self.proxy(certificates.settings(self.driver.tls, kind)).await?;
+        let way = Way::Encrypted(&encrypted, certificates);
+        let recorder = Recorder::start(way.address(&self.target)).await?;
+        self.travel(way, &recorder).await.context(way.name())?;
+        self.judge(&recorder.openings());
+        if kind == Kind::Postgres {
+            self.meet_impostors(certificates).await?;
+        }
+        Ok(())
     }
-    if let Some(difference) = difference(&recordings[0], &recordings[1]) {
-        outcome.wrong.push(format!("on {}: other bytes: {difference}", kind.name()));
-    }
-    Ok(())
-}
 
-/// Runs the checks by one way. The recording is that of those whose bytes are compared, which come first.
-async fn travel(
-    way: Way<'_>,
-    driver: &Driver,
-    checks: &[&'static Check],
-    target: &Target,
-    outcome: &mut Outcome,
-) -> Result<Recording> {
-    let recorder = Recorder::start(match way {
-        Way::Direct => target.address,
-        Way::Through(proxy) => proxy.address,
-    })
-    .await?;
-    let url = url(target, recorder.address);
-    let mut program = Program::start(&mut driver.command(), &url, target)?;
-    outcome.version = program.run("version", target).await?;
-    let mut recording = None;
-    let mut conflicts = (0, 0);
-    for check in checks {
-        if !check.is_compared && recording.is_none() {
-            recording = Some(recorder.frames().await?);
+    /// A proxy before the database.
+    async fn proxy(&self, mut settings: Settings) -> Result<Proxy> {
+        settings.extend(self.driver.settings(self.target.kind));
+        Proxy::start(self.target.address, settings).await
+    }
+
+    /// Runs the checks by one way. The recording is that of those whose bytes are compared, which come first; of what is
+    /// encrypted there is none.
+    async fn travel(&mut self, way: Way<'_>, recorder: &Recorder) -> Result<Recording> {
+        let (target, outcome) = (&self.target, &mut *self.outcome);
+        let url = way.url(self.driver, target, recorder.address.port());
+        let mut program = Program::start(&mut self.driver.command(), &url, target)?;
+        outcome.version = program.run("version", target).await?;
+        let mut recording = matches!(way, Way::Encrypted(..)).then(Recording::new);
+        let mut conflicts = (0, 0);
+        for check in &self.checks {
+            if !check.is_compared && recording.is_none() {
+                recording = Some(recorder.frames().await?);
+            }
+            target.reset().await?;
+            let (seen, expected) = (program.run(check.name, target).await?, way.expected(check));
+            outcome.checks += 1;
+            if seen != expected {
+                let (way, kind, name) = (way.name(), target.kind.name(), check.name);
+                outcome.wrong.push(format!("on {kind}, {name} {way}: {seen:?}, not {expected:?}"));
+            }
+            if let Way::Through(proxy) | Way::Encrypted(proxy, _) = way {
+                conflicts = (conflicts.0 + check.hidden, conflicts.1 + check.surfaced);
+                until_counted(proxy, conflicts).await.with_context(|| check.name)?;
+            }
         }
-        target.reset().await?;
-        let (seen, expected) = (program.run(check.name, target).await?, way.expected(check));
-        outcome.checks += 1;
-        if seen != expected {
-            let way = if matches!(way, Way::Direct) { "directly" } else { "through Reprise" };
-            let (kind, name) = (target.kind.name(), check.name);
-            outcome.wrong.push(format!("on {kind}, {name} {way}: {seen:?}, not {expected:?}"));
-        }
-        if let Way::Through(proxy) = way {
-            conflicts = (conflicts.0 + check.hidden, conflicts.1 + check.surfaced);
-            until_counted(proxy, conflicts).await.with_context(|| check.name)?;
+        program.end().await?;
+        match recording {
+            Some(recording) => Ok(recording),
+            None => recorder.frames().await,
         }
     }
-    program.end().await?;
-    match recording {
-        Some(recording) => Ok(recording),
-        None => recorder.frames().await,
+
+    /// Holds how the connections began against how the driver was told to come to TLS.
+    fn judge(&mut self, openings: &BTreeSet<Opening>) {
+        let kind = self.target.kind;
+        let expected = if self.driver.tls == Tls::Direct { Opening::Direct } else { Opening::Asked };
+        let is_cancelled_in_clear = openings.contains(&Opening::PlainCancel);
+        let others: Vec<_> =
+            openings.iter().filter(|opening| ![expected, Opening::PlainCancel].contains(opening)).collect();
+        if !others.is_empty() || !openings.contains(&expected) {
+            let told = format!("on {}, with TLS: connections began as {openings:?}", kind.name());
+            self.outcome.wrong.push(told);
+        }
+        if self.driver.cancels(kind) {
+            let cancel = if is_cancelled_in_clear { Cancel::Plain } else { Cancel::Encrypted };
+            if self.outcome.cancel.replace(cancel).is_some_and(|before| before != cancel) {
+                self.outcome.wrong.push(format!("on {}, it does not cancel as before", kind.name()));
+            }
+        }
+    }
+
+    /// Leads the driver to proxies whose certificates it must refuse.
+    async fn meet_impostors(&mut self, certificates: &Certificates) -> Result<()> {
+        for (wrong, settings) in certificates.impostors() {
+            let impostor = self.proxy(settings).await?;
+            let recorder = Recorder::start(impostor.address).await?;
+            let way = Way::Encrypted(&impostor, certificates);
+            let url = way.url(self.driver, &self.target, recorder.address.port());
+            let mut program = Program::start_to_fail(self.driver.command(), &url, &self.target)?;
+            // How a program fails is its own affair. What counts is that it came, and never began a session.
+            let _ = program.run(self.checks[0].name, &self.target).await;
+            ensure!(!recorder.openings().is_empty(), "the impostor with another {wrong} was not tried");
+            if impostor.sessions().await? != 0 {
+                self.outcome.wrong.push(format!("it takes a certificate with another {wrong}"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -134,10 +222,4 @@ async fn until_counted(proxy: &Proxy, expected: (u32, u32)) -> Result<()> {
         );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// What every program connects with. The variant with TLS differs here: by `sslmode` and `sslrootcert`.
-fn url(target: &Target, address: SocketAddr) -> String {
-    let (user, database) = (target.kind.user(), &target.database);
-    format!("postgres://{user}@{address}/{database}?sslmode=disable&application_name=drivers")
 }

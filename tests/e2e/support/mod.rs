@@ -1,6 +1,5 @@
 //! What the tests stand on: a real server, the proxy, clients of two kinds, fake databases and the program itself.
 
-pub(crate) mod certificates;
 pub(crate) mod database;
 pub(crate) mod fake;
 pub(crate) mod network;

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use certificates::{Authority, offer_tls};
 use reprise::config::Identity;
 use reprise::demo::server::Postgres;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,10 +15,9 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::certificates::{Authority, restrict};
 use super::database::{APPLICATION, connect};
 use super::wire::Wire;
-use super::{eventually, within};
+use super::within;
 
 /// The length and code of an SSLRequest.
 pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -84,27 +83,8 @@ pub(crate) async fn postgres(identity: &Identity, clients: &Authority) -> Postgr
     let server = Postgres::start(&[]).await.expect("a server");
     let admin = connect(server.addr(), "postgres", APPLICATION).await;
     admin.batch_execute(ROLES).await.expect("roles");
-    let data = server.data_directory();
-    let owner = std::fs::metadata(&data).expect("the directory");
-    let files =
-        [(&identity.certificate, "server.crt"), (&identity.key, "server.key"), (&clients.file(), "root.crt")];
-    for (from, to) in files {
-        std::fs::copy(from, data.join(to)).expect("to copy it");
-        restrict(&data.join(to));
-        std::os::unix::fs::chown(data.join(to), Some(owner.uid()), Some(owner.gid()))
-            .expect("to give it away");
-    }
-    std::fs::write(data.join("pg_hba.conf"), RULES).expect("the rules");
-    for (setting, value) in [("ssl_ca_file", "root.crt"), ("ssl", "on")] {
-        admin.batch_execute(&format!("ALTER SYSTEM SET {setting} = '{value}'")).await.expect("a setting");
-    }
-    admin.batch_execute("SELECT pg_reload_conf()").await.expect("to read them");
-    eventually("TLS is offered", async || {
-        let mut stream = TcpStream::connect(server.addr()).await.expect("it listens");
-        stream.write_all(&SSL_REQUEST).await.expect("to ask");
-        stream.read_u8().await.is_ok_and(|answer| answer == b'S')
-    })
-    .await;
+    std::fs::write(server.data_directory().join("pg_hba.conf"), RULES).expect("the rules");
+    offer_tls(&server, &admin, identity, clients).await;
     server
 }
 

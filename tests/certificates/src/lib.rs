@@ -1,4 +1,6 @@
-//! Authorities, certificates and keys, made anew for each test.
+//! Authorities, certificates and keys, made anew for each test, and a PostgreSQL that shows them.
+
+mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,15 +17,18 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
+pub use server::offer_tls;
+
 /// Somebody who signs certificates; its files go with it.
-pub(crate) struct Authority {
+#[derive(Debug)]
+pub struct Authority {
     directory: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
     /// A new one, whom nobody knows yet.
-    pub(crate) fn create() -> Self {
+    pub fn create() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let directory = tempfile::tempdir().expect("a directory");
@@ -35,17 +40,17 @@ impl Authority {
     }
 
     /// The file with its own certificate.
-    pub(crate) fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.directory.path().join("ca.crt")
     }
 
     /// A certificate for a host.
-    pub(crate) fn server(&self, host: &str) -> Identity {
+    pub fn server(&self, host: &str) -> Identity {
         self.sign(host, CertificateParams::new([host.to_owned()]).expect("a name"))
     }
 
     /// One that is valid no more.
-    pub(crate) fn expired(&self, host: &str) -> Identity {
+    pub fn expired(&self, host: &str) -> Identity {
         let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
@@ -53,7 +58,7 @@ impl Authority {
     }
 
     /// A certificate for a user.
-    pub(crate) fn client(&self, user: &str) -> Identity {
+    pub fn client(&self, user: &str) -> Identity {
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(user, params)
@@ -72,7 +77,7 @@ impl Authority {
     }
 
     /// A client that trusts this authority, and speaks one version only.
-    pub(crate) fn trusting_only(&self, version: &'static SupportedProtocolVersion) -> ClientConfig {
+    pub fn trusting_only(&self, version: &'static SupportedProtocolVersion) -> ClientConfig {
         let config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[version])
             .expect("a version");
@@ -86,7 +91,7 @@ impl Authority {
     }
 
     /// A client that trusts this authority, and shows a certificate if it has one.
-    pub(crate) fn trusting(&self, shown: Option<&Identity>) -> ClientConfig {
+    pub fn trusting(&self, shown: Option<&Identity>) -> ClientConfig {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("versions")
@@ -112,7 +117,7 @@ fn key() -> KeyPair {
 }
 
 /// PostgreSQL's server and libpq take no key that others can read.
-pub(crate) fn restrict(key: &Path) {
+fn restrict(key: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(key, fs::Permissions::from_mode(0o600)).expect("permissions");
 }
