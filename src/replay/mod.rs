@@ -16,6 +16,7 @@
 
 mod answers;
 mod backoff;
+mod cause;
 mod cockroach;
 mod deferred;
 mod digest;
@@ -41,6 +42,7 @@ mod surfacing;
 mod turn;
 mod unit;
 
+pub use cause::Cause;
 pub use engine::{Engine, Output};
 pub use event::{Event, Outcome, Phase, TransactionEnd};
 pub use policy::{Begin, Dialect, LockTable, Mode, Policy};

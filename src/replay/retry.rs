@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cause::Cause;
 use super::cockroach;
 use super::engine::{Engine, Output, Step};
 use super::event::{Event, Outcome, Phase};
@@ -13,7 +14,7 @@ use super::scan::Scan;
 use super::state::State;
 use super::statement::{Class, Classes, begins_without_options, names, names_session_advisory_lock};
 use super::unit::{Release, Savepoint};
-use crate::wire::backend::Status;
+use crate::wire::backend::{ErrorFields, Status};
 use crate::wire::frontend::{self, tag};
 use crate::wire::{HEADER_BYTES, SqlState, encode};
 
@@ -36,11 +37,12 @@ impl Engine {
         now: Duration,
         sqlstate: SqlState,
         phase: Phase,
+        body: &[u8],
         out: &mut impl Output,
     ) {
         self.unit.conflicts += 1;
         self.unit.first_conflict.get_or_insert(now);
-        out.report(Event::Conflict { sqlstate, phase });
+        out.report(Event::Conflict { sqlstate, phase, cause: Cause::of(ErrorFields::new(body)) });
     }
 
     /// The answer to request `number` of the journal is a conflict.
@@ -61,7 +63,7 @@ impl Engine {
             () if replaying => Phase::Replay,
             () => Phase::Statement,
         };
-        self.note_conflict(now, sqlstate, phase, out);
+        self.note_conflict(now, sqlstate, phase, scan.body(), out);
         self.replay_ended(now, out);
         self.keep_original(scan.body());
         (self.unit.conflict_at, self.unit.conflict_status) = (number, None);

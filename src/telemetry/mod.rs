@@ -13,11 +13,12 @@ mod logs;
 mod metrics;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use prometheus::{IntGauge, Registry, TextEncoder};
 
 pub use budget::JournalBudget;
-pub use catalogue::{Kind, METRICS, Metric};
+pub use catalogue::{Kind, METRICS, Metric, PROCESS_METRICS};
 pub use http::serve_http;
 pub use logs::{LogFormat, log_filter, start_log};
 
@@ -139,6 +140,8 @@ impl Telemetry {
     pub fn new(journal_bytes_total: u64) -> Self {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
+        metrics.journal_limit_bytes.set(i64::try_from(journal_bytes_total).unwrap_or(i64::MAX));
+        register_process(&registry);
         Self {
             registry,
             metrics,
@@ -193,6 +196,11 @@ impl Telemetry {
         self.metrics.upstream_connect_errors.inc();
     }
 
+    /// Measures how long the database took to take a connection.
+    pub fn upstream_connected(&self, elapsed: Duration) {
+        self.metrics.upstream_connect_seconds.observe(elapsed.as_secs_f64());
+    }
+
     /// The bytes that all journals share.
     pub fn journal(&self) -> &JournalBudget {
         &self.journal
@@ -215,6 +223,16 @@ impl Telemetry {
             .encode_to_string(&self.registry.gather())
             .expect("registered metrics can be written")
     }
+}
+
+/// Tells what the operating system knows of this process, where it can be asked.
+fn register_process(registry: &Registry) {
+    #[cfg(target_os = "linux")]
+    registry
+        .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+        .expect("no other metric has these names");
+    #[cfg(not(target_os = "linux"))]
+    let _ = registry;
 }
 
 /// A session that is counted as open.
