@@ -10,10 +10,12 @@ use rules::Arrows;
 use source::Source;
 
 /// What is written by people, besides `src`.
-const WRITTEN: [&str; 11] = [
+const WRITTEN: [&str; 13] = [
     "tests",
     "examples",
     "scripts",
+    "grafana",
+    "prometheus",
     ".ci",
     "README.md",
     "Cargo.toml",
