@@ -36,6 +36,13 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// room. Beyond that they are closed unheard.
 const VISITORS_MAX: usize = 256;
 
+/// How one session is served: by its own wish, by a rule, or by the configuration.
+struct Manner {
+    mode: Mode,
+    /// Its client is told of transactions that were run again.
+    report: bool,
+}
+
 /// What every session shares.
 struct Shared {
     config: Arc<Config>,
@@ -161,8 +168,8 @@ async fn admit(stream: Stream, peer: Peer, shared: &Shared) -> Result<(), Refusa
         () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
     };
     match welcomed {
-        Ok(Some((opened, mode, _seat))) => {
-            run(client, opened, mode, shared).await;
+        Ok(Some((opened, manner, _seat))) => {
+            run(client, opened, manner, shared).await;
             Ok(())
         }
         Ok(None) => client.close().await.map_err(Refusal::Client),
@@ -201,7 +208,7 @@ async fn welcome<'a>(
     client: &mut Connection<Stream>,
     peer: Peer,
     shared: &'a Shared,
-) -> Result<Option<(Opened, Mode, Seat<'a>)>, Refusal> {
+) -> Result<Option<(Opened, Manner, Seat<'a>)>, Refusal> {
     match handshake::first_packet(client, &shared.credentials).await? {
         First::Cancel(key) => {
             shared.telemetry.cancel_requested();
@@ -224,18 +231,20 @@ async fn welcome<'a>(
             let (packet, telemetry) = (&asked.packet, &shared.telemetry);
             let opened =
                 handshake::enter(client, packet, login, shared.database(), lock_table, telemetry).await?;
-            Ok(opened.map(|opened| (opened, mode, seat)))
+            Ok(opened.map(|opened| (opened, Manner { mode, report: asked.report }, seat)))
         }
     }
 }
 
 /// Runs a session to its end, in its own mode.
-async fn run(client: Connection<Stream>, opened: Opened, mode: Mode, shared: &Shared) {
+async fn run(client: Connection<Stream>, opened: Opened, manner: Manner, shared: &Shared) {
+    let mode = manner.mode;
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let _open = shared.telemetry.session_opened();
     let (dialect, lock_table) = (opened.dialect, opened.lock_table);
     // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
-    let engine = Engine::new(shared.policy(mode, lock_table), dialect, seed(id));
+    let mut engine = Engine::new(shared.policy(mode, lock_table), dialect, seed(id));
+    engine.report_replays(manner.report);
     let registration = shared.registry.register(opened.key.as_deref());
     let (telemetry, place) = (Arc::clone(&shared.telemetry), Place::new(shared.turns.clone()));
     let ledger = Ledger { id, telemetry, held: 0, place };

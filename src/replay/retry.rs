@@ -42,7 +42,9 @@ impl Engine {
     ) {
         self.unit.conflicts += 1;
         self.unit.first_conflict.get_or_insert(now);
-        out.report(Event::Conflict { sqlstate, phase, cause: Cause::of(ErrorFields::new(body)) });
+        let cause = Cause::of(ErrorFields::new(body));
+        self.unit.cause.get_or_insert(cause);
+        out.report(Event::Conflict { sqlstate, phase, cause });
     }
 
     /// The answer to request `number` of the journal is a conflict.
