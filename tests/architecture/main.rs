@@ -10,7 +10,7 @@ use rules::Arrows;
 use source::Source;
 
 /// What is written by people, besides `src`.
-const WRITTEN: [&str; 13] = [
+const WRITTEN: [&str; 14] = [
     "tests",
     "examples",
     "scripts",
@@ -21,6 +21,7 @@ const WRITTEN: [&str; 13] = [
     "Cargo.toml",
     "Makefile",
     "Dockerfile",
+    "compose.yaml",
     "config.toml",
     "clippy.toml",
     "rustfmt.toml",
