@@ -52,8 +52,9 @@
 //! | `retry.rs`, `cockroach.rs` | a conflict and what follows, and what the cockroach dialect adds |
 //! | `backoff.rs`, `turn.rs` | the pause before a replay, and its turn among those of all sessions |
 //! | `surfacing.rs`, `explain.rs`, `reason.rs` | a conflict that cannot be hidden, and its words |
+//! | `report.rs` | what a client that asks for it is told of a conflict that was hidden |
 //! | `statement.rs`, `lexer.rs`, `savepoint.rs`, `prepared.rs`, `unit.rs` | what a text does to the transaction, and what is known of that |
-//! | `policy.rs`, `event.rs` | what the operator allows; what the engine reports |
+//! | `policy.rs`, `event.rs`, `cause.rs` | what the operator allows; what the engine reports; what the database names as the cause |
 //!
 //! # The rules
 //!

@@ -12,7 +12,7 @@ use program::reprise;
 use reprise::config::{KEYS, RULE_KEYS};
 use reprise::demo::server::Postgres;
 use reprise::replay::Reason;
-use reprise::telemetry::{METRICS, Telemetry};
+use reprise::telemetry::{METRICS, PROCESS_METRICS, Telemetry};
 use tokio_postgres::{Client, NoTls};
 
 const README: &str = include_str!("../README.md");
@@ -98,6 +98,7 @@ fn every_metric_is_documented_as_it_is() {
         })
         .collect();
     assert_table(&["Metric", "Kind", "Labels", "Meaning"], &rows);
+    assert!(PROCESS_METRICS.iter().all(|name| README.contains(&code(name))));
 }
 
 /// The values of each label, read from what a proxy that has just started shows.

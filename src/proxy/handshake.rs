@@ -6,6 +6,7 @@
 //! that know only 3.0 do not do that themselves.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use pgwire::messages::Message;
@@ -76,7 +77,9 @@ pub(super) async fn enter(
         server.outbox().extend_from_slice(startup);
         server
     };
+    let asked = Instant::now();
     let mut server = begin(database.connect().await.map_err(unreachable)?);
+    telemetry.upstream_connected(asked.elapsed());
     if server.stream().is_tls() && database.takes_plain() && is_turned_away(&mut server).await? {
         server = begin(database.connect_plain().await.map_err(unreachable)?);
     }

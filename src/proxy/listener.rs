@@ -41,6 +41,13 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// room. Beyond that they are closed unheard.
 const VISITORS_MAX: usize = 256;
 
+/// How one session is served: by its own wish, by a rule, or by the configuration.
+struct Manner {
+    mode: Mode,
+    /// Its client is told of transactions that were run again.
+    report: bool,
+}
+
 /// What every session shares.
 struct Shared {
     config: Arc<Config>,
@@ -178,8 +185,8 @@ async fn admit(stream: Stream, peer: Peer, shared: &Shared) -> Result<(), Refusa
         () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
     };
     match welcomed {
-        Ok(Some((opened, mode, database, _seat))) => {
-            run(client, opened, mode, database, shared).await;
+        Ok(Some((opened, manner, database, _seat))) => {
+            run(client, opened, manner, database, shared).await;
             Ok(())
         }
         Ok(None) => client.close().await.map_err(Refusal::Client),
@@ -218,7 +225,7 @@ async fn welcome<'a>(
     client: &mut Connection<Stream>,
     peer: Peer,
     shared: &'a Shared,
-) -> Result<Option<(Opened, Mode, u64, Seat<'a>)>, Refusal> {
+) -> Result<Option<(Opened, Manner, u64, Seat<'a>)>, Refusal> {
     match handshake::first_packet(client, &shared.credentials).await? {
         First::Cancel(key) => {
             shared.telemetry.cancel_requested();
@@ -241,7 +248,8 @@ async fn welcome<'a>(
             let (packet, telemetry) = (&asked.packet, &shared.telemetry);
             let opened =
                 handshake::enter(client, packet, login, shared.database(), lock_table, telemetry).await?;
-            Ok(opened.map(|opened| (opened, mode, database(packet), seat)))
+            let manner = Manner { mode, report: asked.report };
+            Ok(opened.map(|opened| (opened, manner, database(packet), seat)))
         }
     }
 }
@@ -254,12 +262,14 @@ fn database(packet: &[u8]) -> u64 {
 }
 
 /// Runs a session to its end, in its own mode.
-async fn run(client: Connection<Stream>, opened: Opened, mode: Mode, database: u64, shared: &Shared) {
+async fn run(client: Connection<Stream>, opened: Opened, manner: Manner, database: u64, shared: &Shared) {
+    let mode = manner.mode;
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let _open = shared.telemetry.session_opened();
     let (dialect, lock_table) = (opened.dialect, opened.lock_table);
     // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
-    let engine = Engine::new(shared.policy(mode, lock_table), dialect, seed(id));
+    let mut engine = Engine::new(shared.policy(mode, lock_table), dialect, seed(id));
+    engine.report_replays(manner.report);
     let registration = shared.registry.register(opened.key.as_deref());
     let (telemetry, place) = (Arc::clone(&shared.telemetry), Place::new(shared.turns.clone()));
     let member = Member::new(Arc::clone(&shared.classes), database);

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::config::Client;
-use crate::replay::Mode;
+use crate::replay::{Mode, REPORT, report_value};
 use crate::wire::SqlState;
 use crate::wire::options;
 use crate::wire::startup::startup_message;
@@ -13,6 +13,30 @@ const PREFIX: &[u8] = b"reprise.";
 /// Names what is done about conflicts in this session.
 const MODE: &[u8] = b"reprise.mode";
 
+/// What a client asks of Reprise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wishes {
+    mode: Option<Mode>,
+    report: Option<bool>,
+}
+
+impl Wishes {
+    /// Reads one more of them, which wins over an earlier one.
+    fn read(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadParameter> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if name.eq_ignore_ascii_case(MODE) {
+            let named = |mode: &Mode| value.eq_ignore_ascii_case(mode.name().as_bytes());
+            let mode = Mode::ALL.into_iter().find(named);
+            self.mode = Some(mode.ok_or_else(|| BadParameter::Mode(text(value)))?);
+        } else if name.eq_ignore_ascii_case(REPORT.as_bytes()) {
+            self.report = Some(report_value(value).ok_or_else(|| BadParameter::Report(text(value)))?);
+        } else {
+            return Err(BadParameter::Name(text(name)));
+        }
+        Ok(())
+    }
+}
+
 /// What a startup packet asks for.
 #[derive(Debug, PartialEq)]
 pub(super) struct Parameters {
@@ -20,6 +44,8 @@ pub(super) struct Parameters {
     pub(super) packet: Vec<u8>,
     /// What the client wants done about conflicts, if it says so.
     pub(super) mode: Option<Mode>,
+    /// Whether it wants to be told of transactions that were run again.
+    pub(super) report: bool,
     /// Who it is.
     pub(super) client: Client,
 }
@@ -33,6 +59,9 @@ pub(super) enum BadParameter {
     /// The mode is none.
     #[error("invalid value for parameter \"reprise.mode\": \"{0}\"")]
     Mode(String),
+    /// It is neither on nor off.
+    #[error("parameter \"reprise.report\" requires a Boolean value, not \"{0}\"")]
+    Report(String),
 }
 
 impl BadParameter {
@@ -40,14 +69,15 @@ impl BadParameter {
     pub(super) const fn sqlstate(&self) -> SqlState {
         match self {
             Self::Name(_) => SqlState::UNDEFINED_OBJECT,
-            Self::Mode(_) => SqlState::INVALID_PARAMETER_VALUE,
+            Self::Mode(_) | Self::Report(_) => SqlState::INVALID_PARAMETER_VALUE,
         }
     }
 
     /// What to do about it.
     pub(super) fn hint(&self) -> String {
         match self {
-            Self::Name(_) => "The only parameter of Reprise is reprise.mode.".to_owned(),
+            Self::Name(_) => "The parameters of Reprise are reprise.mode and reprise.report.".to_owned(),
+            Self::Report(_) => "Available values: on, off.".to_owned(),
             Self::Mode(_) => format!("Available values: {}.", Mode::ALL.map(Mode::name).join(", ")),
         }
     }
@@ -58,18 +88,17 @@ impl Parameters {
     pub(super) fn read<'a>(
         parameters: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<Self, BadParameter> {
-        let (mut in_options, mut alone) = (None, None);
+        let (mut in_options, mut alone) = (Wishes::default(), Wishes::default());
         let mut client = Client::default();
         let mut kept: Vec<(&[u8], Vec<u8>)> = Vec::new();
         for (name, value) in parameters {
             if is_ours(name) {
-                alone = Some(mode(name, value)?);
+                alone.read(name, value)?;
                 continue;
             }
             match name {
                 b"options" => {
-                    let (asked, left) = read_options(value)?;
-                    in_options = asked.or(in_options);
+                    let left = read_options(value, &mut in_options)?;
                     kept.extend(left.map(|left| (name, left)));
                     continue;
                 }
@@ -84,34 +113,26 @@ impl Parameters {
             client.database.clone_from(&client.user);
         }
         let packet = startup_message(kept.iter().map(|(name, value)| (*name, value.as_slice())));
-        Ok(Self { packet, mode: alone.or(in_options), client })
+        let mode = alone.mode.or(in_options.mode);
+        let report = alone.report.or(in_options.report).unwrap_or_default();
+        Ok(Self { packet, mode, report, client })
     }
 }
 
-/// The mode that `options` ask for, and what is left of them for the database.
-fn read_options(text: &[u8]) -> Result<(Option<Mode>, Option<Vec<u8>>), BadParameter> {
+/// Reads what `options` ask of Reprise; what is left of them for the database.
+fn read_options(text: &[u8], wishes: &mut Wishes) -> Result<Option<Vec<u8>>, BadParameter> {
     let ours: Vec<_> = options::switches(text).into_iter().filter(|switch| is_ours(&switch.name)).collect();
     if ours.is_empty() {
-        return Ok((None, Some(text.to_vec())));
+        return Ok(Some(text.to_vec()));
     }
-    let mut asked = None;
     for switch in &ours {
-        asked = Some(mode(&switch.name, switch.value.as_deref().unwrap_or_default())?);
+        wishes.read(&switch.name, switch.value.as_deref().unwrap_or_default())?;
     }
-    Ok((asked, options::without(text, ours.into_iter().map(|switch| switch.span))))
+    Ok(options::without(text, ours.into_iter().map(|switch| switch.span)))
 }
 
 fn is_ours(name: &[u8]) -> bool {
     name.get(..PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX))
-}
-
-fn mode(name: &[u8], value: &[u8]) -> Result<Mode, BadParameter> {
-    if !name.eq_ignore_ascii_case(MODE) {
-        return Err(BadParameter::Name(String::from_utf8_lossy(name).into_owned()));
-    }
-    let named = |mode: &Mode| value.eq_ignore_ascii_case(mode.name().as_bytes());
-    let mode = Mode::ALL.into_iter().find(named);
-    mode.ok_or_else(|| BadParameter::Mode(String::from_utf8_lossy(value).into_owned()))
 }
 
 #[cfg(test)]
@@ -140,6 +161,19 @@ mod tests {
         assert_eq!(told(&in_options), [("options".into(), " -c a=x\\ y".into())]);
         let only = read(&[("options", "--reprise.mode=off"), ("user", "ann")]).unwrap();
         assert_eq!(told(&only), [("user".into(), "ann".into())]);
+    }
+
+    #[test]
+    fn reports_are_asked_for_besides_the_mode() {
+        let both =
+            read(&[("reprise.report", "on"), ("options", "-c reprise.mode=observe -c reprise.report=no")]);
+        let both = both.unwrap();
+        assert_eq!((both.mode, both.report), (Some(Mode::Observe), true));
+        assert!(read(&[("options", "--reprise.report=TRUE")]).unwrap().report);
+        assert!(!read(&[("user", "ann")]).unwrap().report);
+        let bad = read(&[("reprise.report", "maybe")]).unwrap_err();
+        assert_eq!(bad.sqlstate().as_str(), "22023");
+        assert!(!bad.hint().is_empty());
     }
 
     #[test]

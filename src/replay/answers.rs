@@ -97,6 +97,9 @@ impl Engine {
             tag::COPY_IN_RESPONSE => self.copy_in_begins(),
             _ => {}
         }
+        if self.reports {
+            self.tell_of_replays(now, frame_tag, scan, out);
+        }
         let front = self.outstanding.front();
         match (self.state, front.map(|f| f.owner)) {
             (State::Draining | State::GivingUp { .. }, _) => self.drop_answer(now, frame_tag, scan, out),
@@ -149,7 +152,7 @@ impl Engine {
     }
 
     /// Whether the next frame of the answer at hand is new to the client.
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         match (self.state, self.outstanding.front().map(|f| f.owner)) {
             (
                 State::Replaying { .. } | State::BackingOff { .. } | State::Queued { .. },

@@ -140,6 +140,8 @@ pub struct Engine {
     pub(super) chains: bool,
     /// The server has said that it ends the session.
     pub(super) farewell: bool,
+    /// The client is told of transactions that were run again.
+    pub(super) reports: bool,
     granted_bytes: usize,
 }
 
@@ -203,6 +205,7 @@ impl Engine {
             difference: None,
             chains: dialect == Dialect::Postgres,
             farewell: false,
+            reports: false,
             granted_bytes: 0,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Reason;
+use super::{Cause, Reason};
 use crate::wire::SqlState;
 
 /// Something worth counting.
@@ -14,6 +14,8 @@ pub enum Event {
         sqlstate: SqlState,
         /// When it was met.
         phase: Phase,
+        /// What the database names as the cause.
+        cause: Cause,
     },
     /// Another attempt will be made, after a pause.
     BackedOff {

@@ -17,6 +17,7 @@
 
 mod answers;
 mod backoff;
+mod cause;
 mod cockroach;
 mod deferred;
 mod digest;
@@ -33,6 +34,7 @@ mod outstanding;
 mod policy;
 mod prepared;
 mod reason;
+mod report;
 mod requests;
 mod results;
 mod retry;
@@ -44,9 +46,11 @@ mod surfacing;
 mod turn;
 mod unit;
 
+pub use cause::Cause;
 pub use engine::{Engine, Output};
 pub use event::{Event, Outcome, Phase, TransactionEnd};
 pub use fingerprint::Fingerprint;
 pub use gate::Place;
 pub use policy::{Begin, Dialect, LockTable, Mode, Policy};
 pub use reason::Reason;
+pub use report::{REPORT, report_value};

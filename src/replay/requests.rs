@@ -60,7 +60,7 @@ impl Engine {
             if next.is_none() && self.commits_in_batch(header.tag, frame) {
                 break;
             }
-            if self.lock_must_wait(header.tag, frame) {
+            if self.lock_must_wait(header.tag, frame) || self.setting_must_wait(header.tag, frame) {
                 break;
             }
             if self.waits_at_gate(now, header.tag, frame, next, out) {
@@ -178,7 +178,8 @@ impl Engine {
             }
             self.discarding = false;
         }
-        if let Some(answered) = self.answer_lock(tag, frame, out) {
+        let answered = self.answer_lock(tag, frame, out);
+        if let Some(answered) = answered.or_else(|| self.answer_setting(tag, frame, out)) {
             return answered;
         }
         match self.without_lock(tag, frame) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cause::Cause;
 use super::cockroach;
 use super::engine::{Engine, Output, Step};
 use super::event::{Event, Outcome, Phase};
@@ -13,7 +14,7 @@ use super::scan::Scan;
 use super::state::State;
 use super::statement::{Class, Classes, begins_without_options, names, names_session_advisory_lock};
 use super::unit::{Release, Savepoint};
-use crate::wire::backend::Status;
+use crate::wire::backend::{ErrorFields, Status};
 use crate::wire::frontend::{self, tag};
 use crate::wire::{HEADER_BYTES, Header, SqlState, encode};
 
@@ -36,11 +37,14 @@ impl Engine {
         now: Duration,
         sqlstate: SqlState,
         phase: Phase,
+        body: &[u8],
         out: &mut impl Output,
     ) {
         self.unit.conflicts += 1;
         self.unit.first_conflict.get_or_insert(now);
-        out.report(Event::Conflict { sqlstate, phase });
+        let cause = Cause::of(ErrorFields::new(body));
+        self.unit.cause.get_or_insert(cause);
+        out.report(Event::Conflict { sqlstate, phase, cause });
         if let Some(statement) = self.first_statement() {
             out.contends(statement);
         }
@@ -64,7 +68,7 @@ impl Engine {
             () if replaying => Phase::Replay,
             () => Phase::Statement,
         };
-        self.note_conflict(now, sqlstate, phase, out);
+        self.note_conflict(now, sqlstate, phase, scan.body(), out);
         self.replay_ended(now, out);
         self.keep_original(scan.body());
         (self.unit.conflict_at, self.unit.conflict_status) = (number, None);

@@ -56,7 +56,7 @@ impl Engine {
     ) {
         let State::Passthrough(reason) = self.state else { return };
         if let Some(sqlstate) = fields.sqlstate().filter(|s| self.is_conflict(*s)) {
-            self.note_conflict(now, sqlstate, Phase::Statement, out);
+            self.note_conflict(now, sqlstate, Phase::Statement, scan.body(), out);
             self.unit.outcome = Some(Outcome::Surfaced(reason));
             self.tell(reason, scan, out);
         }

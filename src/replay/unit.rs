@@ -8,7 +8,7 @@ use super::fingerprint::Fingerprint;
 use super::gate::Gate;
 use super::prepared::Names;
 use super::statement::{Class, Classes};
-use super::{Dialect, Reason};
+use super::{Cause, Dialect, Reason};
 use crate::wire::backend::Status;
 use crate::wire::frontend;
 
@@ -87,6 +87,8 @@ pub(super) struct Unit {
     pub(super) conflicts: u32,
     /// When the first conflict was met.
     pub(super) first_conflict: Option<Duration>,
+    /// What the database named as its cause.
+    pub(super) cause: Option<Cause>,
     /// The body of the first conflict's ErrorResponse.
     pub(super) original: Box<[u8]>,
     /// The savepoint.
@@ -139,6 +141,7 @@ impl Unit {
             attempts: 1,
             conflicts: 0,
             first_conflict: None,
+            cause: None,
             original: Box::default(),
             savepoint: Savepoint::None,
             release: Release::None,

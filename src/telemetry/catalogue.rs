@@ -60,6 +60,12 @@ pub static METRICS: &[Metric] = &[
         help: "Conflicts that the database answered, hidden or not, by SQLSTATE and by when they were met.",
     },
     Metric {
+        name: "reprise_conflict_causes_total",
+        kind: Kind::Counter,
+        labels: &["database_cause"],
+        help: "The same conflicts, by the cause that the database names in its message.",
+    },
+    Metric {
         name: "reprise_conflicts_hidden_total",
         kind: Kind::Counter,
         labels: &[],
@@ -195,10 +201,22 @@ pub static METRICS: &[Metric] = &[
         help: "Connections to the database that failed or took longer than connect_timeout.",
     },
     Metric {
+        name: "reprise_upstream_connect_seconds",
+        kind: SECONDS,
+        labels: &[],
+        help: "Time in which the database took each connection of a session: a round trip, and the lookup of its name and TLS where they are needed.",
+    },
+    Metric {
         name: "reprise_journal_bytes",
         kind: Kind::Gauge,
         labels: &[],
         help: "Bytes granted to journals, in steps of 64 KiB; those with up to 16 KiB need no grant.",
+    },
+    Metric {
+        name: "reprise_journal_limit_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Bytes that may be granted to journals at a time: retry.journal_bytes_total.",
     },
     Metric {
         name: "reprise_build_info",
@@ -206,6 +224,17 @@ pub static METRICS: &[Metric] = &[
         labels: &["version"],
         help: "Always 1; the version is in the label.",
     },
+];
+
+/// What is told of the process itself, under the names that Prometheus gives such metrics. Linux only.
+pub static PROCESS_METRICS: &[&str] = &[
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_threads",
+    "process_virtual_memory_bytes",
 ];
 
 /// Makes metrics from their rows and registers them.

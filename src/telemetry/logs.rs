@@ -74,8 +74,8 @@ where
 /// Writes one event of a session: a transaction that met a conflict at `info`, all else at `debug`.
 pub(super) fn log(session: u64, event: &Event) {
     match event {
-        Event::Conflict { sqlstate, phase } => {
-            tracing::debug!(session, %sqlstate, phase = phase.name(), "conflict");
+        Event::Conflict { sqlstate, phase, cause } => {
+            tracing::debug!(session, %sqlstate, phase = phase.name(), cause = cause.name(), "conflict");
         }
         Event::BackedOff { attempt, pause } => {
             tracing::debug!(session, attempt, pause_us = micros(*pause), "backing off");
@@ -129,7 +129,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::replay::Phase;
+    use crate::replay::{Cause, Phase};
     use crate::wire::SqlState;
 
     #[derive(Clone, Default)]
@@ -174,7 +174,11 @@ mod tests {
     #[test]
     fn at_info_only_transactions_that_met_a_conflict_are_logged() {
         let events = [
-            Event::Conflict { sqlstate: SqlState::SERIALIZATION_FAILURE, phase: Phase::Commit },
+            Event::Conflict {
+                sqlstate: SqlState::SERIALIZATION_FAILURE,
+                phase: Phase::Commit,
+                cause: Cause::OTHER,
+            },
             Event::BackedOff { attempt: 2, pause: Duration::from_millis(1) },
             Event::Admitted { waited: Duration::from_millis(2) },
             Event::ReplayStarted { attempt: 2, journal_bytes: 99 },

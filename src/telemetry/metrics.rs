@@ -5,7 +5,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use super::catalogue::Maker;
 use super::{Breakage, Refusal};
-use crate::replay::{Event, Outcome, Phase, Reason, TransactionEnd};
+use crate::replay::{Cause, Event, Outcome, Phase, Reason, TransactionEnd};
 use crate::wire::SqlState;
 
 /// The conflicts that have series of their own; any other is counted as `other`.
@@ -15,6 +15,8 @@ pub(super) struct Metrics {
     explicit: ByOutcome,
     autocommit: ByOutcome,
     conflicts: Labelled<(Option<SqlState>, Phase)>,
+    /// In the order of the causes.
+    causes: Vec<IntCounter>,
     pub(super) hidden: IntCounter,
     surfaced: Labelled<Reason>,
     not_replayable: Labelled<Reason>,
@@ -30,7 +32,9 @@ pub(super) struct Metrics {
     pub(super) sessions_total: IntCounter,
     pub(super) cancel_requests: IntCounter,
     pub(super) upstream_connect_errors: IntCounter,
+    pub(super) upstream_connect_seconds: Histogram,
     pub(super) journal_bytes: IntGauge,
+    pub(super) journal_limit_bytes: IntGauge,
     pub(super) replays_waiting: IntGauge,
 }
 
@@ -43,6 +47,7 @@ impl Metrics {
             explicit: ByOutcome::new(&transactions, "explicit"),
             autocommit: ByOutcome::new(&transactions, "autocommit"),
             conflicts: conflicts(&make.counters("reprise_conflicts_total")),
+            causes: causes(&make.counters("reprise_conflict_causes_total")),
             hidden: make.counter("reprise_conflicts_hidden_total"),
             surfaced: by_reason(&make.counters("reprise_conflicts_surfaced_total")),
             not_replayable: by_reason(&make.counters("reprise_not_replayable_total")),
@@ -58,16 +63,19 @@ impl Metrics {
             sessions_total: make.counter("reprise_sessions_total"),
             cancel_requests: make.counter("reprise_cancel_requests_total"),
             upstream_connect_errors: make.counter("reprise_upstream_connect_errors_total"),
+            upstream_connect_seconds: make.histogram("reprise_upstream_connect_seconds"),
             journal_bytes: make.gauge("reprise_journal_bytes"),
+            journal_limit_bytes: make.gauge("reprise_journal_limit_bytes"),
             replays_waiting: make.gauge("reprise_replays_waiting"),
         }
     }
 
     pub(super) fn count(&self, event: &Event) {
         match event {
-            Event::Conflict { sqlstate, phase } => {
+            Event::Conflict { sqlstate, phase, cause } => {
                 let known = CONFLICTS.contains(sqlstate).then_some(*sqlstate);
                 self.conflicts.count((known, *phase));
+                self.causes[cause.index()].inc();
             }
             Event::BackedOff { pause, .. } => self.backoff_seconds.observe(pause.as_secs_f64()),
             Event::Admitted { waited } => self.admission_seconds.observe(waited.as_secs_f64()),
@@ -147,6 +155,10 @@ impl<K: PartialEq> Labelled<K> {
 
 fn by_reason(counters: &IntCounterVec) -> Labelled<Reason> {
     Labelled(Reason::ALL.map(|reason| (reason, counters.with_label_values(&[reason.name()]))).into())
+}
+
+fn causes(counters: &IntCounterVec) -> Vec<IntCounter> {
+    Cause::all().map(|cause| counters.with_label_values(&[cause.name()])).collect()
 }
 
 fn by_cause(counters: &IntCounterVec) -> Labelled<Refusal> {

@@ -14,11 +14,12 @@ mod logs;
 mod metrics;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use prometheus::{IntGauge, Registry, TextEncoder};
 
 pub use budget::JournalBudget;
-pub use catalogue::{Kind, METRICS, Metric};
+pub use catalogue::{Kind, METRICS, Metric, PROCESS_METRICS};
 pub use governor::{Admission, ClassFigures, GovernorMetrics};
 pub use http::serve_http;
 pub use logs::{LogFormat, log_filter, start_log};
@@ -142,6 +143,8 @@ impl Telemetry {
     pub fn new(journal_bytes_total: u64) -> Self {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
+        metrics.journal_limit_bytes.set(i64::try_from(journal_bytes_total).unwrap_or(i64::MAX));
+        register_process(&registry);
         let governor = GovernorMetrics::new(&catalogue::Maker(&registry));
         Self {
             registry,
@@ -203,6 +206,11 @@ impl Telemetry {
         &self.governor
     }
 
+    /// Measures how long the database took to take a connection.
+    pub fn upstream_connected(&self, elapsed: Duration) {
+        self.metrics.upstream_connect_seconds.observe(elapsed.as_secs_f64());
+    }
+
     /// The bytes that all journals share.
     pub fn journal(&self) -> &JournalBudget {
         &self.journal
@@ -225,6 +233,16 @@ impl Telemetry {
             .encode_to_string(&self.registry.gather())
             .expect("registered metrics can be written")
     }
+}
+
+/// Tells what the operating system knows of this process, where it can be asked.
+fn register_process(registry: &Registry) {
+    #[cfg(target_os = "linux")]
+    registry
+        .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+        .expect("no other metric has these names");
+    #[cfg(not(target_os = "linux"))]
+    let _ = registry;
 }
 
 /// A session that is counted as open.

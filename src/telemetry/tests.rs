@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::replay::{Outcome, Phase, Reason, TransactionEnd};
+use crate::replay::{Cause, Outcome, Phase, Reason, TransactionEnd};
 use crate::wire::SqlState;
 
 const CALM: TransactionEnd = TransactionEnd {
@@ -38,7 +38,12 @@ fn every_row_of_the_table_is_shown_from_the_start() {
         assert!(text.contains(&format!("# HELP {} {}\n", metric.name, metric.help)), "{text}");
         assert!(text.contains(&format!("# TYPE {} {}\n", metric.name, metric.kind.name())), "{text}");
     }
-    assert_eq!(text.lines().filter(|line| line.starts_with("# TYPE ")).count(), METRICS.len());
+    let shown = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let (own, process): (Vec<_>, Vec<_>) = shown.partition(|name| name.starts_with("reprise_"));
+    assert_eq!(own.len(), METRICS.len());
+    if cfg!(target_os = "linux") {
+        assert_eq!(process, PROCESS_METRICS);
+    }
 }
 
 #[test]
@@ -125,10 +130,22 @@ fn conflicts_are_counted_by_sqlstate_and_phase() {
         [(SqlState::SERIALIZATION_FAILURE, "40001"), (SqlState::DEADLOCK_DETECTED, "40P01"), (other, "other")]
     {
         for phase in Phase::ALL {
-            let telemetry = recorded(&[Event::Conflict { sqlstate, phase }]);
+            let telemetry = recorded(&[Event::Conflict { sqlstate, phase, cause: Cause::OTHER }]);
             let phase = phase.name();
             let series = format!("reprise_conflicts_total{{phase=\"{phase}\",sqlstate=\"{name}\"}}");
             assert_eq!(value(&telemetry, &series), 1.0, "{series}");
+        }
+    }
+}
+
+#[test]
+fn conflicts_are_counted_by_the_cause_that_the_database_names() {
+    let (sqlstate, phase) = (SqlState::SERIALIZATION_FAILURE, Phase::Commit);
+    for cause in Cause::all() {
+        let telemetry = recorded(&[Event::Conflict { sqlstate, phase, cause }]);
+        for other in Cause::all() {
+            let series = format!("reprise_conflict_causes_total{{database_cause=\"{}\"}}", other.name());
+            assert_eq!(value(&telemetry, &series), f64::from(u8::from(cause == other)), "{series}");
         }
     }
 }
@@ -164,8 +181,10 @@ fn what_the_shell_meets_is_counted() {
     let telemetry = Telemetry::new(0);
     telemetry.cancel_requested();
     telemetry.upstream_connect_failed();
+    telemetry.upstream_connected(Duration::from_millis(5));
     telemetry.refused(Refusal::MaxConnections);
     assert_eq!(value(&telemetry, "reprise_cancel_requests_total"), 1.0);
     assert_eq!(value(&telemetry, "reprise_upstream_connect_errors_total"), 1.0);
+    assert_eq!(value(&telemetry, "reprise_upstream_connect_seconds_sum"), 0.005);
     assert_eq!(value(&telemetry, "reprise_sessions_refused_total{cause=\"max_connections\"}"), 1.0);
 }

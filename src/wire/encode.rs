@@ -114,7 +114,12 @@ pub fn error_response<'a>(out: &mut Vec<u8>, fields: impl IntoIterator<Item = (u
 
 /// A NoticeResponse.
 pub fn notice(out: &mut Vec<u8>, text: &str, hint: &str) {
-    let fields = [(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', "00000"), (b'M', text), (b'H', hint)];
+    notice_with(out, text, b'H', hint);
+}
+
+/// A NoticeResponse with one field besides the usual ones.
+pub fn notice_with(out: &mut Vec<u8>, text: &str, field: u8, value: &str) {
+    let fields = [(b'S', "NOTICE"), (b'V', "NOTICE"), (b'C', "00000"), (b'M', text), (field, value)];
     let fields = fields.map(|(field, value)| (field, value.as_bytes()));
     message(out, backend::tag::NOTICE_RESPONSE, |out| error_fields(out, fields));
 }

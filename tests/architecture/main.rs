@@ -10,15 +10,18 @@ use rules::Arrows;
 use source::Source;
 
 /// What is written by people, besides `src`.
-const WRITTEN: [&str; 11] = [
+const WRITTEN: [&str; 14] = [
     "tests",
     "examples",
     "scripts",
+    "grafana",
+    "prometheus",
     ".ci",
     "README.md",
     "Cargo.toml",
     "Makefile",
     "Dockerfile",
+    "compose.yaml",
     "config.toml",
     "clippy.toml",
     "rustfmt.toml",

@@ -23,6 +23,7 @@ mod own_logins;
 mod postgres_dialect;
 #[path = "../program/mod.rs"]
 mod program;
+mod report;
 mod round_trips;
 mod sockets;
 mod support;
