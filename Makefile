@@ -57,7 +57,8 @@ budget: ## Write that budget anew: the commit must say what the instructions buy
 bench: ## Measure the proxy beside a plain relay, PgBouncer and HAProxy
 	scripts/install-postgresql.sh
 	scripts/install-benchmarks.sh --peers
-	$(CARGO) build --release --locked --package reprise --bin reprise --example relay
+	$(CARGO) build --release --locked --package reprise --bin reprise
+	$(CARGO) build --release --locked --package bench --example relay
 	$(CARGO) run --release --locked --package bench --bin bench -- $(BENCH_FLAGS)
 
 # SEEDS=n says how many, FIRST=n from which on.

@@ -1,4 +1,4 @@
-//! A plain relay of bytes, the measure of what a proxy costs at least: `cargo run --example relay -- LISTEN UPSTREAM`
+//! A plain relay of bytes, the measure of what a proxy costs at least: `cargo run -p bench --example relay -- LISTEN UPSTREAM`
 //!
 //! Two threads, a task a connection, and tokio's `copy_bidirectional` with its own buffers: what a good programmer writes
 //! first. Nothing is read in the bytes.
