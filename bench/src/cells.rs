@@ -149,9 +149,9 @@ impl Ground {
 }
 
 /// Sessions whose memory is measured.
-const IDLE_SESSIONS: u32 = 300;
+const IDLE_SESSIONS: u32 = 150;
 /// Sessions that come before them, so that what a proxy allocates once is not counted.
-const FIRST_SESSIONS: u32 = 50;
+const FIRST_SESSIONS: u32 = 30;
 
 /// KiB for each session that has run a statement and is idle now.
 pub(crate) async fn idle_kib(peer: &Peer) -> Result<f64> {

@@ -44,7 +44,7 @@ struct Options {
 async fn main() -> Result<()> {
     let options = Options::parse();
     cells::check_tools()?;
-    let settings = [("max_connections", "600"), ("shared_buffers", "512MB")];
+    let settings = [("max_connections", "1500"), ("shared_buffers", "512MB")];
     let database = Postgres::start(&settings).await?;
     let ground = Ground::prepare(database.addr(), Duration::from_secs(options.seconds)).await?;
     let chosen = |name: &&'static str| {

@@ -10,8 +10,10 @@ use rules::Arrows;
 use source::Source;
 
 /// What is written by people, besides `src`.
-const WRITTEN: [&str; 11] = [
+const WRITTEN: [&str; 13] = [
     "tests",
+    "bench",
+    "docs",
     "examples",
     "scripts",
     ".ci",
