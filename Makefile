@@ -10,10 +10,10 @@ ONLY ?=
 .DEFAULT_GOAL := help
 # The steps of `test` share the machine and one output.
 .NOTPARALLEL:
-.PHONY: help demo test format lint docs tests drivers simulate mutants bench-contention
+.PHONY: help demo test format lint docs tests drivers instructions budget bench bench-contention simulate mutants
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # A release build: the table shows latencies, and those of a debug build would be no one's.
 demo: ## Show the same contended transfers without retries, with a client's loop, and through Reprise
@@ -45,6 +45,23 @@ drivers: ## Run real drivers of several languages through the proxy: make driver
 	scripts/install-drivers.sh
 	$(CARGO) build --locked --package reprise --package drivers --bins
 	$(CARGO) run --quiet --locked --package drivers --bin drivers -- $(ONLY)
+
+# Counted by callgrind, so that what else the machine does makes no difference.
+instructions: ## Hold the engine's instructions for recorded sessions against their budget
+	scripts/install-benchmarks.sh
+	$(CARGO) run --release --locked --package bench --bin instructions
+
+budget: ## Write that budget anew: the commit must say what the instructions buy
+	scripts/install-benchmarks.sh
+	$(CARGO) run --release --locked --package bench --bin instructions -- --write
+
+# BENCH_FLAGS=--help lists what can be chosen.
+bench: ## Measure the proxy beside a plain relay, PgBouncer and HAProxy
+	scripts/install-postgresql.sh
+	scripts/install-benchmarks.sh --peers
+	$(CARGO) build --release --locked --package reprise --bin reprise
+	$(CARGO) build --release --locked --package bench --example relay
+	$(CARGO) run --release --locked --package bench --bin bench -- $(BENCH_FLAGS)
 
 # SEEDS=n says how many, FIRST=n from which on.
 simulate: export SEEDS ?= 100000

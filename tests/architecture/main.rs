@@ -10,8 +10,10 @@ use rules::Arrows;
 use source::Source;
 
 /// What is written by people, besides `src`.
-const WRITTEN: [&str; 14] = [
+const WRITTEN: [&str; 16] = [
     "tests",
+    "bench",
+    "docs",
     "examples",
     "scripts",
     "grafana",

@@ -1,0 +1,201 @@
+//! What is measured: the rows of the table, and one round of each.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tokio::process::Command;
+use tokio_postgres::NoTls;
+
+use crate::peers::Peer;
+use crate::process;
+
+/// Rows of the bulk table, of about 200 bytes each.
+const BULK_ROWS: usize = 200_000;
+
+/// A row of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    pub(crate) name: String,
+    load: Load,
+}
+
+#[derive(Clone, Debug)]
+enum Load {
+    Pgbench {
+        protocol: &'static str,
+        builtin: &'static str,
+        clients: u32,
+    },
+    /// One statement in `psql`, with the rows to copy in as its input.
+    Bulk {
+        statement: &'static str,
+        input: bool,
+    },
+}
+
+/// What one round of a cell came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// Processor time of the proxy for each transaction, in microseconds.
+    pub(crate) cpu_us: f64,
+    /// Transactions a second.
+    pub(crate) rate: f64,
+}
+
+/// Every cell, in the order of the table.
+pub(crate) fn all() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for (builtin, called) in [("select-only", "select"), ("tpcb-like", "TPC-B")] {
+        for protocol in ["simple", "extended", "prepared"] {
+            for clients in [1, 16, 64] {
+                let name = format!("{called}, {protocol} c{clients}");
+                cells.push(Cell { name, load: Load::Pgbench { protocol, builtin, clients } });
+            }
+        }
+    }
+    let bulk = [
+        ("bulk COPY in", "COPY sink FROM STDIN", true),
+        ("bulk COPY out", "COPY source TO STDOUT", false),
+        ("bulk SELECT", "SELECT * FROM source", false),
+    ];
+    let bulk = bulk
+        .map(|(name, statement, input)| Cell { name: name.into(), load: Load::Bulk { statement, input } });
+    cells.extend(bulk);
+    cells
+}
+
+/// What the cells need besides a proxy.
+pub(crate) struct Ground {
+    rows: PathBuf,
+    _directory: tempfile::TempDir,
+    round: Duration,
+}
+
+impl Ground {
+    /// Fills the database and writes the rows that are copied in.
+    pub(crate) async fn prepare(database: SocketAddr, round: Duration) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let rows = directory.path().join("rows");
+        let mut text = String::new();
+        for row in 0..BULK_ROWS {
+            writeln!(text, "{row}\t{row:0>180}\t{}", row % 97)?;
+        }
+        fs::write(&rows, text)?;
+        let ground = Self { rows, _directory: directory, round };
+        let mut initialise = Command::new("pgbench");
+        at(&mut initialise, database).args(["--initialize", "--scale=20", "--quiet"]).arg("postgres");
+        finish(&mut initialise).await?;
+        let mut create = psql(database, "CREATE TABLE source (id int, text text, rest int)");
+        finish(&mut create).await?;
+        finish(&mut psql(database, "CREATE UNLOGGED TABLE sink (LIKE source)")).await?;
+        finish(psql(database, "COPY source FROM STDIN").stdin(fs::File::open(&ground.rows)?)).await?;
+        Ok(ground)
+    }
+
+    /// One round of a cell through a peer; `database` is where the ground is cleared.
+    pub(crate) async fn round(&self, cell: &Cell, peer: &Peer, database: SocketAddr) -> Result<Sample> {
+        let before = process::cpu_time(peer.pid)?;
+        let begin = Instant::now();
+        let (transactions, rate) = match &cell.load {
+            Load::Pgbench { protocol, builtin, clients } => {
+                self.pgbench(peer.address, protocol, builtin, *clients).await?
+            }
+            Load::Bulk { statement, input } => {
+                self.bulk(peer.address, statement, *input).await?;
+                (1.0, 1.0 / begin.elapsed().as_secs_f64())
+            }
+        };
+        let cpu = process::cpu_time(peer.pid)? - before;
+        if matches!(cell.load, Load::Bulk { input: true, .. }) {
+            finish(&mut psql(database, "TRUNCATE sink")).await?;
+        }
+        Ok(Sample { cpu_us: cpu.as_secs_f64() * 1e6 / transactions, rate })
+    }
+
+    async fn pgbench(
+        &self,
+        address: SocketAddr,
+        protocol: &str,
+        builtin: &str,
+        clients: u32,
+    ) -> Result<(f64, f64)> {
+        let mut command = Command::new("pgbench");
+        at(&mut command, address).args(["--no-vacuum", "--protocol", protocol, "--builtin", builtin]);
+        command.arg(format!("--client={clients}")).arg(format!("--jobs={}", clients.min(2)));
+        command.arg(format!("--time={}", self.round.as_secs().max(1))).arg("postgres");
+        let printed = finish(&mut command).await?;
+        let figure = |before: &str| -> Result<f64> {
+            let rest = printed.split(before).nth(1).with_context(|| printed.clone())?;
+            let figure: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+            Ok(figure.parse()?)
+        };
+        Ok((figure("actually processed: ")?, figure("tps = ")?))
+    }
+
+    async fn bulk(&self, address: SocketAddr, statement: &str, input: bool) -> Result<()> {
+        let mut command = psql(address, statement);
+        if input {
+            command.stdin(fs::File::open(&self.rows)?);
+        }
+        // A cursor would turn one large answer into many small ones.
+        command.arg("--output=/dev/null");
+        finish(&mut command).await.map(|_| ())
+    }
+}
+
+/// Sessions whose memory is measured.
+const IDLE_SESSIONS: u32 = 150;
+/// Sessions that come before them, so that what a proxy allocates once is not counted.
+const FIRST_SESSIONS: u32 = 30;
+
+/// KiB for each session that has run a statement and is idle now.
+pub(crate) async fn idle_kib(peer: &Peer) -> Result<f64> {
+    let mut sessions = Vec::new();
+    let mut before = 0;
+    for number in 0..FIRST_SESSIONS + IDLE_SESSIONS {
+        if number == FIRST_SESSIONS {
+            before = process::resident_kib(peer.pid)?;
+        }
+        let url = format!("postgres://postgres@{}/postgres?sslmode=disable", peer.address);
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+        tokio::spawn(connection);
+        client.query_one("SELECT 1", &[]).await?;
+        sessions.push(client);
+    }
+    let grown = process::resident_kib(peer.pid)?.saturating_sub(before);
+    Ok(grown as f64 / f64::from(IDLE_SESSIONS))
+}
+
+fn at(command: &mut Command, address: SocketAddr) -> &mut Command {
+    command.arg(format!("--host={}", address.ip())).arg(format!("--port={}", address.port()));
+    command.arg("--username=postgres").env("PGSSLMODE", "disable").env_remove("PGOPTIONS")
+}
+
+fn psql(address: SocketAddr, statement: &str) -> Command {
+    let mut command = Command::new("psql");
+    at(&mut command, address).args(["--no-psqlrc", "--quiet", "--command", statement, "--dbname=postgres"]);
+    command.stdin(Stdio::null());
+    command
+}
+
+async fn finish(command: &mut Command) -> Result<String> {
+    let output = command.output().await.with_context(|| format!("{command:?}"))?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {error}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Whether the programs that put the load are here.
+pub(crate) fn check_tools() -> Result<()> {
+    for tool in ["pgbench", "psql", "pgbouncer", "haproxy"] {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&path).any(|folder| Path::new(&folder).join(tool).is_file());
+        ensure!(found, "{tool} is not on the PATH: `scripts/install-benchmarks.sh` installs it");
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! `make bench`: what a proxy costs, beside a plain relay and other proxies, on a throwaway PostgreSQL.
+//!
+//! Rounds are short and interleaved: one round of every peer, then the next, so that whatever else the machine does hits
+//! all alike. Quoted are the ratios of processor time for each transaction; the rates depend on what else runs.
+
+#![forbid(unsafe_code)]
+
+mod cells;
+mod peers;
+mod process;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use cells::Ground;
+use clap::Parser;
+use peers::{MEASURE, Peer};
+use report::{Measured, Report};
+use reprise::demo::server::Postgres;
+
+/// Measures what a proxy costs, beside a plain relay and other proxies.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Rounds of each cell.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds of one round of pgbench.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Only the cells with one of these in their name.
+    #[arg(long, value_delimiter = ';')]
+    only: Vec<String>,
+    /// Only these peers; the plain relay is always among them.
+    #[arg(long, value_delimiter = ',')]
+    peers: Vec<String>,
+    /// Where the figures are written.
+    #[arg(long, default_value = "target/bench.json")]
+    json: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    cells::check_tools()?;
+    let settings = [("max_connections", "1500"), ("shared_buffers", "512MB")];
+    let database = Postgres::start(&settings).await?;
+    let ground = Ground::prepare(database.addr(), Duration::from_secs(options.seconds)).await?;
+    let chosen = |name: &&'static str| {
+        *name == MEASURE || options.peers.is_empty() || options.peers.iter().any(|peer| peer == name)
+    };
+    let mut peers = Vec::new();
+    for name in peers::NAMES.into_iter().filter(chosen) {
+        peers.push(Peer::start(name, database.addr()).await?);
+    }
+    let mut measured = Vec::new();
+    let wanted =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(part.as_str()));
+    for cell in cells::all().into_iter().filter(|cell| wanted(&cell.name)) {
+        let mut rounds = Vec::new();
+        for round in 0..options.rounds {
+            eprintln!("{}: round {} of {}", cell.name, round + 1, options.rounds);
+            rounds.push(one_round(&ground, &cell, &peers, round as usize, &database).await?);
+        }
+        measured.push(Measured { cell: cell.name, rounds });
+    }
+    ensure!(!measured.is_empty(), "no cell has a name with any of {:?}", options.only);
+    let mut idle = Vec::new();
+    for peer in &peers {
+        idle.push(cells::idle_kib(peer).await.with_context(|| peer.name)?);
+    }
+    let report = Report::new(peers.iter().map(|peer| peer.name).collect(), measured, idle);
+    report.print();
+    std::fs::write(&options.json, serde_json::to_vec_pretty(&report)?)
+        .with_context(|| options.json.display().to_string())?;
+    println!("\nThe figures are in {}.", options.json.display());
+    Ok(())
+}
+
+/// One round of a cell through every peer, another one first each time.
+async fn one_round(
+    ground: &Ground,
+    cell: &cells::Cell,
+    peers: &[Peer],
+    round: usize,
+    database: &Postgres,
+) -> Result<Vec<cells::Sample>> {
+    let mut samples = vec![None; peers.len()];
+    for at in 0..peers.len() {
+        let at = (at + round) % peers.len();
+        let sample = ground.round(cell, &peers[at], database.addr()).await;
+        samples[at] = Some(sample.with_context(|| format!("{} through {}", cell.name, peers[at].name))?);
+    }
+    Ok(samples.into_iter().flatten().collect())
+}

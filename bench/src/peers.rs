@@ -1,0 +1,126 @@
+//! The proxies that are compared: each started as its users would, on a free port, and ended with the value.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+/// The peer that all others are compared with.
+pub(crate) const MEASURE: &str = "relay";
+
+/// Every peer, in the order of the table.
+pub(crate) const NAMES: [&str; 6] =
+    [MEASURE, "pgbouncer", "haproxy", "reprise transparent", "reprise observe", "reprise off"];
+
+/// How long a peer may take until it listens.
+const START_DURATION_MAX: Duration = Duration::from_secs(20);
+/// Pause between two looks at a peer that starts.
+const READINESS_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A running proxy.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    pub(crate) pid: u32,
+    _child: Child,
+    _directory: TempDir,
+}
+
+impl Peer {
+    /// Starts the peer of this name in front of a database.
+    pub(crate) async fn start(name: &'static str, upstream: SocketAddr) -> Result<Self> {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let directory = readable_directory()?;
+        let mut command = match name.strip_prefix("reprise ") {
+            Some(mode) => reprise(mode, address, upstream)?,
+            None => match name {
+                MEASURE => relay(address, upstream)?,
+                "pgbouncer" => pgbouncer(directory.path(), address, upstream)?,
+                "haproxy" => haproxy(directory.path(), address, upstream)?,
+                _ => bail!("there is no peer {name}, but these: {}", NAMES.join(", ")),
+            },
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = command.spawn().with_context(|| format!("{name}: {command:?}"))?;
+        let begin = Instant::now();
+        while TcpStream::connect(address).await.is_err() {
+            if let Some(status) = child.try_wait()? {
+                bail!("{name} does not start: {status}: {command:?}");
+            }
+            ensure!(begin.elapsed() < START_DURATION_MAX, "{name} does not listen: {command:?}");
+            tokio::time::sleep(READINESS_INTERVAL).await;
+        }
+        let pid = child.id().context("it runs")?;
+        Ok(Self { name, address, pid, _child: child, _directory: directory })
+    }
+}
+
+/// PgBouncer gives its privileges up before it reads all of its files.
+fn readable_directory() -> Result<TempDir> {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir()?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+    Ok(directory)
+}
+
+/// A program that was built with this one.
+fn built(relative: &str) -> Result<PathBuf> {
+    let folder = std::env::current_exe()?;
+    let path = folder.parent().context("a folder")?.join(relative);
+    ensure!(path.exists(), "{} is not built: start this by `make bench`", path.display());
+    Ok(path)
+}
+
+fn relay(listen: SocketAddr, upstream: SocketAddr) -> Result<Command> {
+    let mut command = Command::new(built("examples/relay")?);
+    command.args([listen.to_string(), upstream.to_string()]);
+    Ok(command)
+}
+
+fn reprise(mode: &str, listen: SocketAddr, upstream: SocketAddr) -> Result<Command> {
+    let mut command = Command::new(built("reprise")?);
+    let (listen, upstream) = (listen.to_string(), upstream.to_string());
+    command.args(["--listen", &listen, "--upstream", &upstream, "--http", "", "--mode", mode]);
+    command.env("REPRISE_PROXY_MAX_CONNECTIONS", "5000");
+    Ok(command)
+}
+
+fn pgbouncer(directory: &Path, listen: SocketAddr, upstream: SocketAddr) -> Result<Command> {
+    let users = directory.join("users.txt");
+    fs::write(&users, "\"postgres\" \"\"\n")?;
+    let config = directory.join("pgbouncer.ini");
+    let text = format!(
+        "[databases]\n* = host={} port={}\n\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\n\
+         auth_type = trust\nauth_file = {}\npool_mode = session\nmax_client_conn = 5000\ndefault_pool_size = 5000\n",
+        upstream.ip(),
+        upstream.port(),
+        listen.ip(),
+        listen.port(),
+        users.display()
+    );
+    fs::write(&config, text)?;
+    let mut command = Command::new("pgbouncer");
+    command.arg("--quiet").arg(config);
+    if nix::unistd::geteuid().is_root() {
+        command.args(["--user", "postgres"]);
+    }
+    Ok(command)
+}
+
+fn haproxy(directory: &Path, listen: SocketAddr, upstream: SocketAddr) -> Result<Command> {
+    let config = directory.join("haproxy.cfg");
+    let text = format!(
+        "global\n    maxconn 5000\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1h\n    \
+         timeout server 1h\nlisten postgres\n    bind {listen}\n    server database {upstream}\n"
+    );
+    fs::write(&config, text)?;
+    let mut command = Command::new("haproxy");
+    command.args(["-db", "-q", "-f"]).arg(config);
+    Ok(command)
+}
