@@ -1,12 +1,14 @@
 //! Why the database refused a transaction, in its own words: read from the text of a conflict.
 
+use std::fmt;
+
 use memchr::memmem;
 
 use crate::wire::SqlState;
 use crate::wire::backend::ErrorFields;
 
 /// What the database names as the cause of a conflict: one of a fixed set, so that it can be a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cause(usize);
 
 /// The name of each cause, and the words that tell it. CockroachDB's are those of its `kvpb` errors
@@ -72,6 +74,12 @@ impl Cause {
         let found =
             told.filter_map(|cause| Some((memmem::find(message, CAUSES[cause.0].1.as_bytes())?, cause)));
         found.min_by_key(|(at, _)| *at).map_or(Self::OTHER, |(_, cause)| cause)
+    }
+}
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
