@@ -17,6 +17,7 @@ mod handshake;
 mod idle;
 mod isolation;
 mod listener;
+mod live;
 mod parameters;
 mod refusal;
 mod session;
@@ -25,6 +26,6 @@ pub mod tls;
 mod turns;
 mod upstream;
 
-pub use credentials::Credentials;
 pub use listener::serve;
+pub use live::Live;
 pub use sockets::Listeners;

@@ -23,6 +23,7 @@ mod postgres_dialect;
 #[path = "../program/mod.rs"]
 mod program;
 mod round_trips;
+mod service;
 mod sockets;
 mod support;
 mod surfaced;
