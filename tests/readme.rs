@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use program::reprise;
-use reprise::config::{KEYS, RULE_KEYS};
+use reprise::config::{KEYS, READ_AT_START, RULE_KEYS};
 use reprise::demo::server::Postgres;
 use reprise::replay::Reason;
 use reprise::telemetry::{METRICS, PROCESS_METRICS, Telemetry};
@@ -58,6 +58,13 @@ fn every_option_is_documented_as_it_is() {
         .map(|key| vec![code(&key.path()), default(key.default), code(&key.variable()), key.help.to_owned()])
         .collect();
     assert_table(&["Key", "Default", "Variable", "Meaning"], &rows);
+}
+
+#[test]
+fn the_options_that_need_a_restart_are_named() {
+    let named: Vec<_> = READ_AT_START.iter().map(|path| code(path)).collect();
+    assert!(README.split_whitespace().collect::<Vec<_>>().join(" ").contains(&named.join(", ")), "{named:?}");
+    assert!(READ_AT_START.iter().all(|path| KEYS.iter().any(|key| key.path() == *path)));
 }
 
 #[test]

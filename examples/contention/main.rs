@@ -125,8 +125,8 @@ async fn proxy(upstream: SocketAddr, mode: Mode) -> Result<(SocketAddr, DropGuar
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
-    let credentials = Arc::new(reprise::proxy::Credentials::load(&config)?);
-    tokio::spawn(reprise::proxy::serve(listener, Arc::new(config), credentials, telemetry, stopped));
+    let live = Arc::new(reprise::proxy::Live::load(config)?);
+    tokio::spawn(reprise::proxy::serve(listener, live, telemetry, stopped));
     Ok((address, stop.drop_guard()))
 }
 

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use super::{FAILURE, refuse};
 use crate::config::{self, Settings, Sources};
-use crate::proxy::Credentials;
+use crate::proxy::Live;
 
 pub(super) fn check(sources: Sources) -> ExitCode {
     match config::load(sources) {
-        Ok((config, settings)) => match Credentials::load(&config) {
+        Ok((config, settings)) => match Live::load(config) {
             Ok(_) => print(&settings),
             Err(error) => {
                 eprintln!("reprise: {error}");

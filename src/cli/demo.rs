@@ -51,12 +51,12 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 async fn start(upstream: SocketAddr) -> io::Result<InProcess> {
     let mut config = Config::default();
     config.upstream.address = HostPort { host: upstream.ip().to_string(), port: upstream.port() };
-    let credentials = Arc::new(proxy::Credentials::load(&config).map_err(io::Error::other)?);
     let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
+    let live = Arc::new(proxy::Live::load(config).map_err(io::Error::other)?);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
     let stopped = stop.clone().cancelled_owned();
-    tokio::spawn(proxy::serve(listener, Arc::new(config), credentials, Arc::clone(&telemetry), stopped));
+    tokio::spawn(proxy::serve(listener, live, Arc::clone(&telemetry), stopped));
     Ok(InProcess { address, telemetry, _running: stop.drop_guard() })
 }

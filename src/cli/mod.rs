@@ -2,7 +2,9 @@
 
 mod check;
 mod demo;
+mod reload;
 mod run;
+mod service;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;

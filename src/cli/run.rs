@@ -9,14 +9,16 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::reload::Reload;
+use super::service::{self, Sockets};
 use super::{FAILURE, refuse};
-use crate::config::{self, Config, Sources, unix_socket};
-use crate::proxy::{self, Credentials, Listeners};
+use crate::config::{self, Config, Settings, Sources, unix_socket};
+use crate::proxy::{self, Listeners, Live};
 use crate::telemetry::{self, Telemetry};
 
 pub(super) fn run(sources: Sources) -> ExitCode {
-    let config = match config::load(sources) {
-        Ok((config, _)) => config,
+    let (config, settings) = match config::load(sources.clone()) {
+        Ok(loaded) => loaded,
         Err(error) => return refuse(&error),
     };
     if let Err(error) = telemetry::start_log(config.log.format, &config.log.level) {
@@ -24,7 +26,10 @@ pub(super) fn run(sources: Sources) -> ExitCode {
         return ExitCode::from(FAILURE);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map_err(Error::Runtime).and_then(|runtime| runtime.block_on(run_until_signal(config))) {
+    match runtime
+        .map_err(Error::Runtime)
+        .and_then(|runtime| runtime.block_on(run_until_signal(config, settings, sources)))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -41,68 +46,77 @@ enum Error {
     Listen { address: SocketAddr, section: &'static str, error: io::Error },
     #[error("cannot listen on {} (proxy.unix_socket_directory): {error}", path.display())]
     ListenLocally { path: PathBuf, error: io::Error },
+    #[error("cannot take the sockets that were handed over: {0}")]
+    Sockets(#[source] io::Error),
     #[error("cannot start: {0}")]
     Credentials(#[from] proxy::credentials::Error),
     #[error("cannot go on: {0}")]
     Serve(#[source] io::Error),
 }
 
-async fn run_until_signal(config: Config) -> Result<(), Error> {
-    let config = Arc::new(config);
-    let credentials = Arc::new(Credentials::load(&config)?);
+async fn run_until_signal(config: Config, at_start: Settings, sources: Sources) -> Result<(), Error> {
+    let live = Arc::new(Live::load(config.clone())?);
     let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
     let mut first = Signals::new().map_err(Error::Runtime)?;
     let mut second = Signals::new().map_err(Error::Runtime)?;
-    if let Some(address) = config.http.listen {
-        let (listener, address) = listen("http", address).await?;
+    let handed = Sockets::take().map_err(Error::Sockets)?;
+    if let Some((listener, address)) = listen("http", handed.http, config.http.listen).await? {
         tracing::info!(%address, "serving metrics and health");
         tokio::spawn(telemetry::serve_http(listener, Arc::clone(&telemetry)));
     }
-    tokio::spawn(reload_at_hangup(
-        signal(SignalKind::hangup()).map_err(Error::Runtime)?,
-        Arc::clone(&credentials),
-    ));
-    let (listener, address) = listen("proxy", config.proxy.listen).await?;
-    let mut listeners = Listeners::from(listener);
-    if let Some(directory) = &config.proxy.unix_socket_directory {
-        let path = unix_socket(directory, address.port());
-        listeners = listeners
-            .with_local(path.clone())
-            .map_err(|error| Error::ListenLocally { path: path.clone(), error })?;
-        tracing::info!(socket = %path.display(), "accepting local connections");
-    }
+    let hangup = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
+    tokio::spawn(Reload { sources, at_start, live: Arc::clone(&live) }.at_each(hangup));
+    tokio::spawn(service::watchdog());
+    let (listener, address) = listen("proxy", handed.clients, Some(config.proxy.listen))
+        .await?
+        .expect("there is an address to listen on");
+    let listeners = match (handed.local, &config.proxy.unix_socket_directory) {
+        (Some(socket), _) => Listeners::from(listener).with_handed(socket),
+        (None, Some(directory)) => listen_locally(listener, unix_socket(directory, address.port()))?,
+        (None, None) => listener.into(),
+    };
     let mode = config.retry.policy.mode.name();
     telemetry.set_ready(true);
     tracing::info!(%address, upstream = %config.upstream.address, mode, "accepting connections");
+    service::ready();
     let shutdown = {
         let telemetry = Arc::clone(&telemetry);
         async move {
             first.next().await;
             telemetry.set_ready(false);
+            service::stopping();
             tracing::info!("shutting down; a second signal ends it at once");
         }
     };
     tokio::select! {
-        served = proxy::serve(listeners, config, credentials, telemetry, shutdown) => served.map_err(Error::Serve),
+        served = proxy::serve(listeners, live, telemetry, shutdown) => served.map_err(Error::Serve),
         () = async { second.next().await; second.next().await } => Ok(()),
     }
 }
 
-/// Reads certificates, keys, authorities and passwords again at each SIGHUP.
-async fn reload_at_hangup(mut hangup: Signal, credentials: Arc<Credentials>) {
-    while hangup.recv().await.is_some() {
-        match credentials.reload() {
-            Ok(()) => tracing::info!("certificates and passwords were read again"),
-            Err(error) => tracing::error!(%error, "cannot read them again; those from before stay in use"),
+/// The socket that was handed over, else one at the address; `None` if there is neither.
+async fn listen(
+    section: &'static str,
+    handed: Option<TcpListener>,
+    address: Option<SocketAddr>,
+) -> Result<Option<(TcpListener, SocketAddr)>, Error> {
+    let listener = match (handed, address) {
+        (Some(listener), _) => listener,
+        (None, Some(address)) => {
+            let refused = |error| Error::Listen { address, section, error };
+            TcpListener::bind(address).await.map_err(refused)?
         }
-    }
+        (None, None) => return Ok(None),
+    };
+    let bound = listener.local_addr().map_err(Error::Sockets)?;
+    Ok(Some((listener, bound)))
 }
 
-async fn listen(section: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
-    let refused = |error| Error::Listen { address, section, error };
-    let listener = TcpListener::bind(address).await.map_err(refused)?;
-    let bound = listener.local_addr().map_err(refused)?;
-    Ok((listener, bound))
+fn listen_locally(listener: TcpListener, path: PathBuf) -> Result<Listeners, Error> {
+    let refused = |error| Error::ListenLocally { path: path.clone(), error };
+    let listeners = Listeners::from(listener).with_local(path.clone()).map_err(refused)?;
+    tracing::info!(socket = %path.display(), "accepting local connections");
+    Ok(listeners)
 }
 
 /// SIGINT and SIGTERM.

@@ -260,6 +260,17 @@ pub static RULE_KEYS: &[Key] = &[
     text("rules", "mode", "", "What to do about their conflicts, as in retry.mode; must be given."),
 ];
 
+/// The options that are read at the start only, by their paths: sockets, the log, and what is shared by all sessions.
+pub const READ_AT_START: [&str; 7] = [
+    "proxy.listen",
+    "proxy.unix_socket_directory",
+    "retry.max_concurrent_replays",
+    "retry.journal_bytes_total",
+    "http.listen",
+    "log.format",
+    "log.level",
+];
+
 /// Finds an option.
 pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
     all().find(|key| key.section == section && key.name == name)

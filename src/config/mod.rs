@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use keys::{Form, KEYS, Key, RULE_KEYS};
+pub use keys::{Form, KEYS, Key, READ_AT_START, RULE_KEYS};
 pub use problem::{Origin, Problem};
 pub use rules::{Client, Rule};
 pub use settings::{Flag, Setting, Settings};

@@ -68,6 +68,22 @@ impl Settings {
         self.rules.iter().map(Vec::as_slice)
     }
 
+    /// The options that have another value here, by their paths; `rules` if any of those differs.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let pairs = self.iter().zip(&other.options);
+        let mut names: Vec<_> = pairs
+            .filter(|((_, setting), other)| setting.text != other.text)
+            .map(|((key, _), _)| key.path())
+            .collect();
+        let texts = |settings: &Self| -> Vec<Vec<String>> {
+            settings.rules().map(|rule| rule.iter().map(|setting| setting.text.clone()).collect()).collect()
+        };
+        if texts(self) != texts(other) {
+            names.push("rules".to_owned());
+        }
+        names
+    }
+
     /// Adds a rule that begins in `origin`; what is set after this is set in it.
     pub(super) fn begin_rule(&mut self, origin: Origin) {
         let mut rule = defaults(RULE_KEYS);

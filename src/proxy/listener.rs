@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use xxhash_rust::xxh3::xxh3_64;
@@ -16,18 +15,17 @@ use super::auth;
 use super::cancel::{self, Registry};
 use super::classes::{Classes, Member};
 use super::connection::Connection;
-use super::credentials::Credentials;
 use super::crowd::{self, Crowd};
 use super::handshake::{self, First, Opened};
 use super::idle::Idle;
+use super::live::{Live, Setup};
 use super::refusal::Refusal;
 use super::session::{Ledger, Session, Shutdown};
 use super::sockets::{self, Listeners, Peer};
 use super::tls::Stream;
 use super::turns::{Place, Turns};
-use super::upstream::Database;
-use crate::config::Config;
-use crate::replay::{Engine, LockTable, Mode, Policy};
+use crate::config::Proxy;
+use crate::replay::{Engine, Mode};
 use crate::telemetry::Telemetry;
 use crate::wire::startup::Initial;
 
@@ -50,37 +48,19 @@ struct Manner {
 
 /// What every session shares.
 struct Shared {
-    config: Arc<Config>,
-    credentials: Arc<Credentials>,
-    policy: Arc<Policy>,
+    live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     registry: Registry,
     classes: Arc<Classes>,
     sessions: AtomicU64,
     turns: Turns,
-    seats: Semaphore,
+    seats: Crowd<()>,
     users: Crowd<Box<[u8]>>,
     addresses: Crowd<IpAddr>,
-    doors: Arc<Semaphore>,
     /// The proxy ends: sessions end as soon as no transaction is open.
     shutdown: CancellationToken,
     /// It has waited long enough: sessions end now.
     cut_off: CancellationToken,
-}
-
-impl Shared {
-    fn database(&self) -> Database<'_> {
-        Database { options: &self.config.upstream, credentials: &self.credentials }
-    }
-
-    /// The policy of the configuration, with what is different for one session.
-    fn policy(&self, mode: Mode, lock_table: LockTable) -> Arc<Policy> {
-        if (mode, lock_table) == (self.policy.mode, self.policy.lock_table) {
-            Arc::clone(&self.policy)
-        } else {
-            Arc::new(Policy { mode, lock_table, ..Policy::clone(&self.policy) })
-        }
-    }
 }
 
 /// Serves clients until `shutdown` completes; then accepts no more, lets transactions finish for `proxy.drain_timeout`, and
@@ -90,26 +70,22 @@ impl Shared {
 /// None at present: what goes wrong with one connection is logged and counted, and the others go on.
 pub async fn serve(
     listeners: impl Into<Listeners>,
-    config: Arc<Config>,
-    credentials: Arc<Credentials>,
+    live: Arc<Live>,
     telemetry: Arc<Telemetry>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let shared = Arc::new(Shared {
-        policy: Arc::new(config.policy()),
-        credentials,
-        classes: Arc::new(Classes::new(config.governor.clone(), Arc::clone(&telemetry))),
+        classes: Arc::new(Classes::new(live.now().config.governor.clone(), Arc::clone(&telemetry))),
+        turns: Turns::new(live.now().config.retry.max_concurrent_replays),
+        live,
         telemetry,
         registry: Registry::default(),
         sessions: AtomicU64::new(0),
-        turns: Turns::new(config.retry.max_concurrent_replays),
-        seats: Semaphore::new(config.proxy.max_connections),
-        users: Crowd::new(config.proxy.max_connections_per_user),
-        addresses: Crowd::new(config.proxy.max_connections_per_address),
-        doors: Arc::new(Semaphore::new(config.proxy.max_connections + VISITORS_MAX)),
+        seats: Crowd::new(),
+        users: Crowd::new(),
+        addresses: Crowd::new(),
         shutdown: CancellationToken::new(),
         cut_off: CancellationToken::new(),
-        config,
     });
     let listeners = listeners.into();
     let tasks = TaskTracker::new();
@@ -119,14 +95,14 @@ pub async fn serve(
         tokio::select! {
             accepted = listeners.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let Ok(door) = Arc::clone(&shared.doors).try_acquire_owned() else {
+                    let setup = shared.live.now();
+                    if tasks.len() >= setup.config.proxy.max_connections + VISITORS_MAX {
                         log_refusal(&Refusal::TooMany, peer, &shared.telemetry);
                         continue;
-                    };
+                    }
                     let shared = Arc::clone(&shared);
                     tasks.spawn(async move {
-                        let _door = door;
-                        if let Err(refusal) = admit(stream, peer, &shared).await {
+                        if let Err(refusal) = admit(stream, peer, &setup, &shared).await {
                             log_refusal(&refusal, peer, &shared.telemetry);
                         }
                     });
@@ -142,7 +118,7 @@ pub async fn serve(
     drop(listeners);
     shared.shutdown.cancel();
     tasks.close();
-    if tokio::time::timeout(shared.config.proxy.drain_timeout, tasks.wait()).await.is_err() {
+    if tokio::time::timeout(shared.live.now().config.proxy.drain_timeout, tasks.wait()).await.is_err() {
         tracing::warn!(sessions = tasks.len(), "sessions with open transactions are cut off");
         shared.cut_off.cancel();
         // They only say goodbye now.
@@ -172,21 +148,21 @@ fn log_refusal(refusal: &Refusal, peer: Peer, telemetry: &Telemetry) {
 }
 
 /// Takes one client from its first byte to its last.
-async fn admit(stream: Stream, peer: Peer, shared: &Shared) -> Result<(), Refusal> {
+async fn admit(stream: Stream, peer: Peer, setup: &Arc<Setup>, shared: &Shared) -> Result<(), Refusal> {
     if let Stream::Tcp(socket) = &stream {
-        sockets::tune(socket, shared.config.proxy.tcp_keepalive).map_err(Refusal::Client)?;
+        sockets::tune(socket, setup.config.proxy.tcp_keepalive).map_err(Refusal::Client)?;
     }
     let mut client = Connection::new(stream);
-    let limit = shared.config.proxy.startup_timeout;
+    let limit = setup.config.proxy.startup_timeout;
     let welcomed = tokio::select! {
-        welcomed = tokio::time::timeout(limit, welcome(&mut client, peer, shared)) => {
+        welcomed = tokio::time::timeout(limit, welcome(&mut client, peer, setup, shared)) => {
             welcomed.unwrap_or(Err(Refusal::TimedOut(limit)))
         }
         () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
     };
     match welcomed {
         Ok(Some((opened, manner, database, _seat))) => {
-            run(client, opened, manner, database, shared).await;
+            run(client, opened, manner, database, setup, shared).await;
             Ok(())
         }
         Ok(None) => client.close().await.map_err(Refusal::Client),
@@ -201,21 +177,27 @@ async fn admit(stream: Stream, peer: Peer, shared: &Shared) -> Result<(), Refusa
 
 /// What a session takes of the limits on their number; it is free again when this is dropped.
 struct Seat<'a> {
-    _among_all: SemaphorePermit<'a>,
+    _among_all: crowd::Place<'a, ()>,
     _of_user: crowd::Place<'a, Box<[u8]>>,
     _from_address: Option<crowd::Place<'a, IpAddr>>,
 }
 
 impl Shared {
-    fn seat(&self, user: Box<[u8]>, peer: Peer) -> Result<Seat<'_>, Refusal> {
+    fn seat(&self, user: Box<[u8]>, peer: Peer, limits: &Proxy) -> Result<Seat<'_>, Refusal> {
         let from_address = match peer.address() {
-            Some(address) => Some(self.addresses.enter(address).ok_or(Refusal::TooManyFromAddress)?),
+            Some(address) => {
+                let place = self.addresses.enter(address, limits.max_connections_per_address);
+                Some(place.ok_or(Refusal::TooManyFromAddress)?)
+            }
             None => None,
         };
         Ok(Seat {
             _from_address: from_address,
-            _of_user: self.users.enter(user).ok_or(Refusal::TooManyOfUser)?,
-            _among_all: self.seats.try_acquire().map_err(|_| Refusal::TooMany)?,
+            _of_user: self
+                .users
+                .enter(user, limits.max_connections_per_user)
+                .ok_or(Refusal::TooManyOfUser)?,
+            _among_all: self.seats.enter((), limits.max_connections).ok_or(Refusal::TooMany)?,
         })
     }
 }
@@ -224,53 +206,56 @@ impl Shared {
 async fn welcome<'a>(
     client: &mut Connection<Stream>,
     peer: Peer,
+    setup: &Setup,
     shared: &'a Shared,
 ) -> Result<Option<(Opened, Manner, u64, Seat<'a>)>, Refusal> {
-    match handshake::first_packet(client, &shared.credentials).await? {
+    match handshake::first_packet(client, &setup.credentials).await? {
         First::Cancel(key) => {
             shared.telemetry.cancel_requested();
-            shared.registry.cancel(&key, shared.database()).await;
+            shared.registry.cancel(&key).await;
             Ok(None)
         }
         First::Startup { asked, binding } => {
             let user = &asked.client.user;
-            let seat = shared.seat(user.clone(), peer)?;
-            let login = match shared.credentials.users() {
+            let seat = shared.seat(user.clone(), peer, &setup.config.proxy)?;
+            let login = match setup.credentials.users() {
                 Some(users) => Some(auth::authenticate(client, user, &users, binding.as_deref()).await?),
                 None => None,
             };
-            let mode = asked.mode.unwrap_or_else(|| shared.config.mode_for(&asked.client));
-            let lock_table = match mode {
-                Mode::Transparent => shared.policy.lock_table,
-                // The wire is left as it is.
-                Mode::Observe | Mode::Off => LockTable::Forward,
-            };
-            let (packet, telemetry) = (&asked.packet, &shared.telemetry);
+            let mode = asked.mode.unwrap_or_else(|| setup.config.mode_for(&asked.client));
+            let (packet, telemetry, database) = (&asked.packet, &shared.telemetry, setup.database());
             let opened =
-                handshake::enter(client, packet, login, shared.database(), lock_table, telemetry).await?;
+                handshake::enter(client, packet, login, database, setup.lock_table(mode), telemetry).await?;
             let manner = Manner { mode, report: asked.report };
-            Ok(opened.map(|opened| (opened, manner, database(packet), seat)))
+            Ok(opened.map(|opened| (opened, manner, database_hash(packet), seat)))
         }
     }
 }
 
 /// A hash of the database that a startup packet names: that of the user, if it names none.
-fn database(packet: &[u8]) -> u64 {
+fn database_hash(packet: &[u8]) -> u64 {
     let Ok(Initial::Startup(startup)) = Initial::parse(packet) else { return 0 };
     let find = |wanted: &[u8]| startup.parameters().find(|(name, _)| *name == wanted);
     find(b"database").or_else(|| find(b"user")).map_or(0, |(_, name)| xxh3_64(name))
 }
 
 /// Runs a session to its end, in its own mode.
-async fn run(client: Connection<Stream>, opened: Opened, manner: Manner, database: u64, shared: &Shared) {
+async fn run(
+    client: Connection<Stream>,
+    opened: Opened,
+    manner: Manner,
+    database: u64,
+    setup: &Arc<Setup>,
+    shared: &Shared,
+) {
     let mode = manner.mode;
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let _open = shared.telemetry.session_opened();
     let (dialect, lock_table) = (opened.dialect, opened.lock_table);
     // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
-    let mut engine = Engine::new(shared.policy(mode, lock_table), dialect, seed(id));
+    let mut engine = Engine::new(setup.policy(mode, lock_table), dialect, seed(id));
     engine.report_replays(manner.report);
-    let registration = shared.registry.register(opened.key.as_deref());
+    let registration = shared.registry.register(opened.key.as_deref(), setup);
     let (telemetry, place) = (Arc::clone(&shared.telemetry), Place::new(shared.turns.clone()));
     let member = Member::new(Arc::clone(&shared.classes), database);
     let ledger = Ledger { id, telemetry, held: 0, place, member };
@@ -278,7 +263,7 @@ async fn run(client: Connection<Stream>, opened: Opened, manner: Manner, databas
     let idle = match mode {
         // Who is idle is not known where transactions are not followed.
         Mode::Off => Idle::new(Duration::ZERO, Duration::ZERO),
-        _ => Idle::new(shared.config.proxy.idle_timeout, shared.config.proxy.idle_in_transaction_timeout),
+        _ => Idle::new(setup.config.proxy.idle_timeout, setup.config.proxy.idle_in_transaction_timeout),
     };
     let (lock_table, mode) = (lock_table.name(), mode.name());
     tracing::debug!(session = id, dialect = dialect.name(), mode, lock_table, "session begins");
@@ -292,7 +277,7 @@ async fn run(client: Connection<Stream>, opened: Opened, manner: Manner, databas
         None => tracing::debug!(session = id, "session ends: {ending}"),
     }
     if let Some(key) = orphaned {
-        cancel::forward(&key, shared.database()).await;
+        cancel::forward(&key, setup.database()).await;
     }
 }
 

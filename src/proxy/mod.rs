@@ -19,6 +19,7 @@ mod handshake;
 mod idle;
 mod isolation;
 mod listener;
+mod live;
 mod parameters;
 mod refusal;
 mod session;
@@ -27,6 +28,6 @@ pub mod tls;
 mod turns;
 mod upstream;
 
-pub use credentials::Credentials;
 pub use listener::serve;
+pub use live::Live;
 pub use sockets::Listeners;

@@ -21,10 +21,10 @@ pub struct Listeners {
     local: Option<Local>,
 }
 
-/// A Unix-domain socket; its file goes when this is dropped.
+/// A Unix-domain socket; its file goes when this is dropped, unless somebody else has made it.
 struct Local {
     listener: UnixListener,
-    path: PathBuf,
+    path: Option<PathBuf>,
 }
 
 /// Who a client is, as far as its socket tells.
@@ -55,9 +55,14 @@ impl Listeners {
             }
             bound => bound?,
         };
-        let local = Local { listener, path };
-        std::fs::set_permissions(&local.path, std::fs::Permissions::from_mode(0o777))?;
+        let local = Local { listener, path: Some(path.clone()) };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
         Ok(Self { local: Some(local), ..self })
+    }
+
+    /// Takes clients from a Unix-domain socket besides that somebody else listens on already, and keeps in order.
+    pub fn with_handed(self, listener: UnixListener) -> Self {
+        Self { local: Some(Local { listener, path: None }), ..self }
     }
 
     /// The next client. Cancel safe.
@@ -84,8 +89,10 @@ fn is_left_behind(path: &Path) -> bool {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        // Whatever prevents it will be told to whoever listens there next.
-        let _ = std::fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            // Whatever prevents it will be told to whoever listens there next.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

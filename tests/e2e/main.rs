@@ -25,6 +25,7 @@ mod postgres_dialect;
 mod program;
 mod report;
 mod round_trips;
+mod service;
 mod sockets;
 mod support;
 mod surfaced;

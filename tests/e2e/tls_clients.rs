@@ -308,12 +308,12 @@ async fn at_a_hangup_the_files_are_read_again() {
     assert_eq!(wire.query("BEGIN").await, "BEGIN T");
     std::fs::copy(&after.certificate, &before.certificate).expect("to copy it");
     program.signal("HUP").await;
-    let refused = program.logged("cannot read them again; those from before stay in use").await;
+    let refused = program.logged("cannot read them again; everything stays as it was").await;
     assert!(refused["error"].as_str().is_some_and(|error| error.contains("its key")), "{refused}");
     open(address, old.trusting(None), &database.name).await;
     std::fs::copy(&after.key, &before.key).expect("to copy it");
     program.signal("HUP").await;
-    program.logged("certificates and passwords were read again").await;
+    program.logged("configuration and files were read again").await;
     let mut renewed = open(address, new.trusting(None), &database.name).await;
     assert_eq!(renewed.query("SELECT 1").await, "(1) SELECT 1 I");
     assert!(encrypt(address, old.trusting(None)).await.is_err(), "the old certificate is shown no more");

@@ -190,13 +190,7 @@ pub(crate) async fn start_proxy(config: Config) -> (SocketAddr, Arc<Telemetry>) 
     let address = listener.local_addr().expect("its address");
     let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
     let never = std::future::pending();
-    let credentials = Arc::new(reprise::proxy::Credentials::load(&config).expect("no files"));
-    tokio::spawn(reprise::proxy::serve(
-        listener,
-        Arc::new(config),
-        credentials,
-        Arc::clone(&telemetry),
-        never,
-    ));
+    let live = Arc::new(reprise::proxy::Live::load(config).expect("no files"));
+    tokio::spawn(reprise::proxy::serve(listener, live, Arc::clone(&telemetry), never));
     (address, telemetry)
 }

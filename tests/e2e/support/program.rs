@@ -1,6 +1,7 @@
 //! The program itself, as an operator starts it.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -22,6 +23,25 @@ impl Program {
     pub(crate) async fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::from(reprise(&["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]));
         command.args(arguments);
+        Self::spawn(command, variables).await
+    }
+
+    /// Starts it with sockets that are open already, as systemd hands them over.
+    pub(crate) async fn start_with(
+        [first, second]: [OwnedFd; 2],
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let program = reprise(&[]);
+        let mut command = Command::new("sh");
+        // The process of the shell becomes the program's: its number is the one that the sockets are for.
+        let handing = "exec 3<&0 4>&1; export LISTEN_PID=$$ LISTEN_FDS=2; exec \"$@\"";
+        command.args(["-c", handing, "sh"]).arg(program.get_program()).args(arguments);
+        command.stdin(first).stdout(second);
+        Self::spawn(command, variables).await
+    }
+
+    async fn spawn(mut command: Command, variables: &[(&str, &str)]) -> Self {
         command.env("REPRISE_LOG_FORMAT", "json").envs(variables.iter().copied());
         let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
         let mut lines = BufReader::new(child.stderr.take().expect("its standard error")).lines();
@@ -65,9 +85,14 @@ impl Program {
         self.address("accepting connections").await
     }
 
+    /// Where it serves metrics and health.
+    pub(crate) async fn serves_http(&self) -> SocketAddr {
+        self.address("serving metrics and health").await
+    }
+
     /// The answer of its HTTP endpoint.
     pub(crate) async fn http(&self, path: &str) -> String {
-        let address = self.address("serving metrics and health").await;
+        let address = self.serves_http().await;
         let mut stream = TcpStream::connect(address).await.expect("it listens");
         let request = format!("GET {path} HTTP/1.1\r\nHost: reprise\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("to ask");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reprise::config::{Config, DialectChoice, HostPort};
-use reprise::proxy::Credentials;
+use reprise::proxy::Live;
 use reprise::replay::Dialect;
 use reprise::telemetry::Telemetry;
 use tokio::net::TcpListener;
@@ -19,7 +19,8 @@ pub(crate) struct Proxy {
     /// Where clients connect.
     pub(crate) address: SocketAddr,
     telemetry: Arc<Telemetry>,
-    credentials: Arc<Credentials>,
+    live: Arc<Live>,
+    config: Config,
     database: String,
 }
 
@@ -41,16 +42,10 @@ impl Proxy {
         let listener = TcpListener::bind(listen).await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
-        let credentials = Arc::new(Credentials::load(&config).expect("what it names can be read"));
+        let live = Arc::new(Live::load(config.clone()).expect("what it names can be read"));
         let never = std::future::pending();
-        tokio::spawn(reprise::proxy::serve(
-            listener,
-            Arc::new(config),
-            Arc::clone(&credentials),
-            Arc::clone(&telemetry),
-            never,
-        ));
-        Self { address, telemetry, credentials, database: String::new() }
+        tokio::spawn(reprise::proxy::serve(listener, Arc::clone(&live), Arc::clone(&telemetry), never));
+        Self { address, telemetry, live, config, database: String::new() }
     }
 
     /// Before a database, in a dialect.
@@ -70,7 +65,7 @@ impl Proxy {
 
     /// Reads certificates, keys and authorities again.
     pub(crate) fn reload(&self) -> Result<(), reprise::proxy::credentials::Error> {
-        self.credentials.reload()
+        self.live.reload(self.config.clone())
     }
 
     /// A client of its database that speaks bytes.
