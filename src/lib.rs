@@ -49,7 +49,7 @@
 //! | `held.rs`, `deferred.rs` | answers that the client cannot act on yet; a BEGIN that waits for the first statement |
 //! | `gate.rs`, `fingerprint.rs` | a place among those that contend to wait for, and what a transaction is known by there |
 //! | `lock_table.rs` | LOCK TABLE, answered where the database has none |
-//! | `retry.rs`, `cockroach.rs` | a conflict and what follows, and what the cockroach dialect adds |
+//! | `retry.rs`, `refusal.rs`, `cockroach.rs` | a conflict and what follows, and what the cockroach dialect adds |
 //! | `backoff.rs`, `turn.rs` | the pause before a replay, and its turn among those of all sessions |
 //! | `surfacing.rs`, `explain.rs`, `reason.rs` | a conflict that cannot be hidden, and its words |
 //! | `report.rs` | what a client that asks for it is told of a conflict that was hidden |
@@ -73,7 +73,7 @@
 //!   *Tests:* `tests/conversations`, `tests/simulation`.
 //! - **I3, commit at most once.** A commit whose answer was lost, or was 40003, is never sent again: the client is told that
 //!   its outcome is unknown.
-//!   *Where:* `engine.rs` (`backend_closed`), `cockroach.rs` and `retry.rs` (`refusal`): a request that may have committed
+//!   *Where:* `engine.rs` (`backend_closed`), `cockroach.rs` and `refusal.rs`: a request that may have committed
 //!   something is not sent twice.
 //!   *Tests:* `tests/conversations`, `tests/e2e`, `tests/simulation`, `tests/history`.
 //! - **I4, nothing added, nothing lost.** A committed attempt ran the client's statements, all of them and in order, failed

@@ -34,6 +34,7 @@ mod outstanding;
 mod policy;
 mod prepared;
 mod reason;
+mod refusal;
 mod report;
 mod requests;
 mod results;

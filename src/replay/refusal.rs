@@ -1,0 +1,88 @@
+//! Whether a conflict may be hidden at all, told when it is met: what may have been committed is not run again.
+
+use super::engine::Engine;
+use super::event::Outcome;
+use super::journal::{Effect, Entry};
+use super::policy::{Dialect, Mode};
+use super::reason::Reason;
+use super::state::State;
+use super::statement::{Class, Classes, names, names_session_advisory_lock};
+use crate::wire::HEADER_BYTES;
+use crate::wire::frontend::{self, tag};
+
+impl Engine {
+    /// Why the conflict at request `number` may not be hidden; `None` if it may.
+    pub(super) fn refusal(&self, number: usize) -> Option<Reason> {
+        if self.policy.mode != Mode::Transparent {
+            return Some(Reason::Mode);
+        }
+        if self.policy.max_attempts == 1 {
+            return Some(Reason::AttemptsExhausted);
+        }
+        let entries = self.journal.entries_from(0);
+        let (before, from) = entries.split_at(number.min(entries.len()));
+        let failed = from.first();
+        let now_shown = if self.held.is_empty() { self.reading.frames } else { 0 };
+        let shown = |entry: &Entry| entry.delivered.frames.max(now_shown) > 0;
+        // Behind a ROLLBACK in the middle of a string, CockroachDB may commit the next statement by itself.
+        let left = self.unit.ended && self.dialect == Dialect::Cockroach;
+        let committed = left || self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
+        let runs_shown = entries.iter().any(|e| e.is_statement() && e.delivered.frames > 0);
+        if committed || failed.is_some_and(|e| e.effect == Effect::Defines || self.defines(number, e)) {
+            Some(Reason::CommittedInside)
+        } else if failed.is_some_and(|e| e.effect.ends() && shown(e)) || (!self.unit.explicit && runs_shown) {
+            Some(Reason::PartlyDelivered)
+        } else if may_have_been_revived(self.sent(from, number)) || opens_in_doubt(before, from) {
+            Some(Reason::PipelinedPastEnd)
+        } else if names_session_advisory_lock(self.journal.all()) {
+            Some(Reason::AdvisoryLock)
+        } else if self.dialect == Dialect::Cockroach && names(self.journal.all(), &[b"set_config"]) {
+            Some(Reason::SessionState)
+        } else if self.unit.explicit {
+            let scattered = self.unit.scattered && self.dialect == Dialect::Cockroach;
+            scattered.then_some(Reason::CommittedInside)
+        } else {
+            self.unit.autocommit_obstacle(self.dialect)
+        }
+    }
+
+    /// Whether a string has a change of the schema somewhere: CockroachDB may have committed what was before it, and the change.
+    fn defines(&self, number: usize, entry: &Entry) -> bool {
+        let frame = self.journal.frames(number..number + 1);
+        let text = || frame.get(HEADER_BYTES..).and_then(frontend::query).unwrap_or_default();
+        self.dialect == Dialect::Cockroach
+            && entry.tag == tag::QUERY
+            && Classes::of(text()).has(Class::Definition)
+    }
+
+    /// Those of the requests from `number` on that went out in the attempt at hand.
+    fn sent<'a>(&self, from: &'a [Entry], number: usize) -> &'a [Entry] {
+        match self.state {
+            State::Replaying { sent, .. } => &from[..sent.saturating_sub(number).min(from.len())],
+            _ => from,
+        }
+    }
+}
+
+/// Whether something that was answered may have committed a part of the transaction. A change of the schema has not if the
+/// ReadyForQuery behind it left the transaction open, as it did where there is something behind it.
+fn committed_inside(answered: &[Entry]) -> bool {
+    answered.iter().enumerate().any(|(at, entry)| match entry.effect {
+        Effect::Commits | Effect::MayEnd => entry.answered,
+        Effect::Defines => !answered[at..].iter().any(Entry::is_cycle_end),
+        Effect::None | Effect::Revives => false,
+    })
+}
+
+/// Whether requests behind the one that failed, sent already, bring the transaction back to life and then end it: whether
+/// they commit cannot be known before they are answered.
+fn may_have_been_revived(failed: &[Entry]) -> bool {
+    let revived = failed.iter().position(|e| e.effect == Effect::Revives);
+    revived.is_some_and(|at| failed[at..].iter().any(|e| e.effect.ends()))
+}
+
+/// Whether requests were sent behind a first cycle that did not get to its end: whether they run in a transaction is not known.
+fn opens_in_doubt(before: &[Entry], from: &[Entry]) -> bool {
+    let cycle_end = from.iter().position(Entry::is_cycle_end);
+    !before.iter().any(Entry::is_cycle_end) && cycle_end.is_some_and(|end| end + 1 < from.len())
+}

@@ -1,0 +1,182 @@
+//! What texts are taken for.
+
+use super::*;
+
+#[track_caller]
+fn expect(sql: &str, class: Class) {
+    assert_eq!(Classes::of(sql.as_bytes()), class.into(), "{sql}");
+}
+
+#[test]
+fn transaction_control_is_told_from_its_words() {
+    for sql in [
+        "BEGIN",
+        "begin;",
+        " /* a /* b */ */ BEGIN ISOLATION LEVEL SERIALIZABLE",
+        "START TRANSACTION READ ONLY",
+    ] {
+        expect(sql, Class::Begin);
+    }
+    for sql in ["COMMIT", "commit work", "END", "END TRANSACTION;", "-- bye\nCOMMIT", "COMMIT AND NO CHAIN"] {
+        expect(sql, Class::Commit);
+    }
+    for sql in ["ROLLBACK", "ABORT", "rollback transaction ;"] {
+        expect(sql, Class::Rollback);
+    }
+    expect("COMMIT AND CHAIN", Class::Chain);
+    expect("ROLLBACK WORK AND CHAIN", Class::Chain);
+    for sql in ["PREPARE TRANSACTION 'x'", "COMMIT PREPARED 'x'", "ROLLBACK PREPARED 'x'"] {
+        expect(sql, Class::TwoPhase);
+    }
+    expect("SHOW COMMIT TIMESTAMP;", Class::CommitTimestamp);
+    expect("SHOW commit_delay", Class::Utility);
+    expect("ROLLBACK TO SAVEPOINT a", Class::RollbackTo);
+    expect("RELEASE a", Class::Utility);
+}
+
+#[test]
+fn the_restart_savepoint_is_folded_as_cockroachdb_folds_it() {
+    for sql in [
+        "SAVEPOINT cockroach_restart",
+        "RELEASE SAVEPOINT Cockroach_Restart",
+        "ROLLBACK TO cockroach_restart_2",
+        "ROLLBACK TRANSACTION TO SAVEPOINT \"cockroach_restart\"",
+    ] {
+        expect(sql, Class::RestartSavepoint);
+    }
+    expect("SAVEPOINT \"COCKROACH_RESTART\"", Class::Utility);
+    expect("SAVEPOINT cockroach", Class::Utility);
+}
+
+#[test]
+fn session_state_is_recognised() {
+    for sql in ["SET search_path = a", "USE db", "RESET ALL", "SET SESSION x = 1", "SET TIME ZONE 'UTC'"] {
+        expect(sql, Class::Setting);
+    }
+    for sql in ["SET LOCAL x = 1", "SET CONSTRAINTS ALL DEFERRED", "DECLARE hold CURSOR FOR TABLE t"] {
+        expect(sql, Class::Utility);
+    }
+    expect("SET TRANSACTION READ ONLY", Class::TransactionMode);
+    expect("DECLARE c NO SCROLL CURSOR WITH HOLD FOR SELECT 1", Class::HeldCursor);
+    expect("DECLARE c CURSOR WITHOUT HOLD FOR SELECT 'WITH HOLD'", Class::Utility);
+    expect("MOVE 1 IN c", Class::Cursor);
+    for sql in ["PREPARE q AS SELECT 1", "DEALLOCATE ALL", "DISCARD ALL"] {
+        expect(sql, Class::SessionState);
+    }
+    assert!(names_session_advisory_lock(b"SELECT PG_Advisory_Lock(1)"));
+    assert!(names_session_advisory_lock(b"SELECT pg_try_advisory_lock(1)"));
+    assert!(!names_session_advisory_lock(b"SELECT pg_advisory_xact_lock(1)"));
+}
+
+#[test]
+fn control_in_strings_comments_and_quotes_is_none() {
+    for sql in [
+        "SELECT 'a; COMMIT; b'",
+        "SELECT $q$; COMMIT; $q$;",
+        "SELECT 1 /* ; COMMIT; */",
+        "SELECT \"; COMMIT\"",
+        "SELECT E'\\'; COMMIT; '",
+        "SELECT 'it''s; COMMIT'",
+        "SELECT 1 -- ; COMMIT",
+    ] {
+        expect(sql, Class::Data);
+    }
+    expect("SELECT 'a\\'; COMMIT; b", Class::Unclear);
+    expect("-- x\rCOMMIT", Class::Unclear);
+    expect("-- x\r\nCOMMIT", Class::Commit);
+    expect("\x0bCOMMIT", Class::Commit);
+    expect("= COMMIT", Class::Unclear);
+}
+
+#[test]
+fn lock_table_is_a_class_of_its_own() {
+    for sql in ["LOCK TABLE a IN ACCESS EXCLUSIVE MODE", "lock a;", "/* x */ LOCK TABLE ONLY a, b NOWAIT"] {
+        expect(sql, Class::Lock);
+    }
+    assert!(!Classes::of(b"LOCK TABLE a; SELECT 1").is(Class::Lock));
+}
+
+#[test]
+fn a_comment_switches_retries_off() {
+    for sql in [
+        "/* reprise:off */ SELECT 1",
+        "SELECT 1 -- reprise:off",
+        "SELECT /*reprise:off*/ 'a'; COMMIT",
+        "BEGIN /* app:shop, reprise:off */",
+        "SELECT 1 /* a /* b */ reprise:off */ ;",
+    ] {
+        assert!(Classes::of(sql.as_bytes()).are_switched_off(), "{sql}");
+    }
+    for sql in [
+        "SELECT '/* reprise:off */'",
+        "SELECT $$ -- reprise:off $$",
+        "/* reprise:offline */ SELECT 1",
+        "/* xreprise:off */ SELECT 1",
+        "SELECT 1 /* Reprise:off */",
+        "SELECT reprise:off",
+    ] {
+        assert!(!Classes::of(sql.as_bytes()).are_switched_off(), "{sql}");
+    }
+    assert!(Classes::of(b"COMMIT /* reprise:off */").is(Class::Commit));
+}
+
+#[test]
+fn several_statements_give_the_union_of_their_classes() {
+    let classes = Classes::of(b"UPDATE t SET a = 'x;y'; COMMIT; BEGIN");
+    assert!(classes.has(Class::Data) && classes.has(Class::Commit) && classes.has(Class::Begin));
+    assert!(classes.may_end() && !classes.is(Class::Commit));
+    assert!(Classes::of(b"SELECT 1; SELECT 2;").only_data());
+    assert!(!Classes::of(b"COMMIT; COMMIT").is(Class::Commit));
+    assert!(Classes::of(b"/* ; */ COMMIT;").is(Class::Commit));
+    assert!(Classes::of(b"BEGIN; SAVEPOINT cockroach_restart").has(Class::RestartSavepoint));
+    assert_eq!(Classes::of(b" ;; "), Classes::default());
+    assert_eq!(Classes::of(b""), Classes::default());
+}
+
+#[test]
+fn a_plain_begin_asks_for_nothing_unusual() {
+    for sql in [
+        "BEGIN",
+        "begin;",
+        "START TRANSACTION",
+        "BEGIN WORK",
+        "BEGIN TRANSACTION READ ONLY",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE",
+        "BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE READ WRITE",
+    ] {
+        assert!(begins_plainly(sql.as_bytes()), "{sql}");
+    }
+    for sql in [
+        "BEGIN DEFERRABLE",
+        "BEGIN PRIORITY HIGH",
+        "BEGIN AS OF SYSTEM TIME '-1s'",
+        "BEGIN READ ONLY READ WRITE",
+        "BEGIN ISOLATION LEVEL READ COMMITTED",
+        "BEGIN /* x */",
+        "BEGIN READ ONLY, READ ONLY",
+        "BEGIN; SELECT 1",
+    ] {
+        assert!(!begins_plainly(sql.as_bytes()), "{sql}");
+    }
+}
+
+#[test]
+fn a_begin_without_options_has_none() {
+    for sql in ["BEGIN", "begin work;", "START TRANSACTION /* now */", "BEGIN TRANSACTION"] {
+        assert!(begins_without_options(sql.as_bytes()), "{sql}");
+    }
+    for sql in [
+        "BEGIN READ ONLY",
+        "START TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ",
+    ] {
+        assert!(!begins_without_options(sql.as_bytes()), "{sql}");
+    }
+}
+
+#[test]
+fn everything_unknown_counts_as_a_definition() {
+    for sql in ["CREATE TABLE t (a INT)", "CALL p()", "DO $$ BEGIN END $$", "VACUUM", "EXECUTE q(1)"] {
+        expect(sql, Class::Definition);
+    }
+}
