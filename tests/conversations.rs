@@ -308,6 +308,7 @@ fn every_conversation_goes_as_written() {
         let (head, cases) = parse(&text);
         let mut blessed = head.join("\n") + "\n";
         for case in &cases {
+            println!("{}: {}", file.display(), case.name);
             let lines = case.play(Cut::Frames);
             let _ = write!(blessed, "@case {}\n{}\n", case.name, lines.join("\n").replace("# @", "@"));
             played += 1;

@@ -140,7 +140,10 @@ impl Engine {
         }
         if shown {
             scan.flush(out);
-            return self.release_held(out);
+            if !self.held.has_uncommitted() {
+                self.release_held(out);
+            }
+            return;
         }
         if frame_tag == tag::PARAMETER_STATUS
             && let Some((name, _)) = backend::parameter_status(scan.body())

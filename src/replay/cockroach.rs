@@ -29,7 +29,7 @@ pub(super) const ROLLBACK: &str = "ROLLBACK";
 /// The name under which a RELEASE is prepared inside a batch of the client.
 const RELEASE_NAME: &str = "reprise_release";
 /// Ends a transaction.
-const COMMIT: &str = "COMMIT";
+pub(super) const COMMIT: &str = "COMMIT";
 /// The name under which the COMMIT behind it is.
 const COMMIT_NAME: &str = "reprise_commit";
 /// A statement that does not exist.

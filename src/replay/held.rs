@@ -4,6 +4,7 @@
 //! of statements that it belongs to is not at its end: until then the client waits anyway. Holding is bounded in bytes and
 //! in time, and never reaches past a Flush, which asks for the answers before it, or past a request for COPY data.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::engine::{Engine, Output};
@@ -22,6 +23,8 @@ pub(super) struct Held {
     answered: Vec<(usize, Delivered)>,
     /// When the first of them came.
     since: Duration,
+    /// Where in there the tag of a statement is whose commit is not known yet.
+    uncommitted: Option<Range<usize>>,
 }
 
 /// What is kept of the memory from one pipeline to the next.
@@ -33,7 +36,26 @@ impl Held {
         self.bytes.is_empty()
     }
 
+    /// Holds nothing but the tag of a statement until its commit is known, however long that takes.
+    pub(super) fn hold_uncommitted(&mut self, tag: &[u8]) {
+        self.bytes.extend_from_slice(tag);
+        self.uncommitted = Some(0..tag.len());
+    }
+
+    /// Whether the tag of a statement waits for its commit.
+    pub(super) const fn has_uncommitted(&self) -> bool {
+        self.uncommitted.is_some()
+    }
+
+    /// The commit has failed: an error takes the place of the tag.
+    pub(super) fn drop_uncommitted(&mut self) {
+        if let Some(tag) = self.uncommitted.take() {
+            self.bytes.drain(tag);
+        }
+    }
+
     fn clear(&mut self) {
+        self.uncommitted = None;
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.answered.clear();
@@ -43,7 +65,8 @@ impl Held {
 impl Engine {
     /// When what is held must go to the client, whatever is unanswered.
     pub(super) fn held_until(&self) -> Option<Duration> {
-        (!self.held.is_empty()).then(|| self.held.since + self.policy.hold_time)
+        let waits = !self.held.is_empty() && !self.held.has_uncommitted();
+        waits.then(|| self.held.since + self.policy.hold_time)
     }
 
     /// Whether a frame that is new to the client is held: as a part of what is held already, or as the beginning of an answer.
@@ -70,7 +93,9 @@ impl Engine {
     /// A frame that is new to the client: held, or forwarded behind what was held.
     pub(super) fn deliver(&mut self, now: Duration, scan: &mut Scan<'_>, out: &mut impl Output) {
         let frame = scan.frame();
-        if frame.first().is_some_and(|tag| self.holds(*tag, frame.len())) {
+        if self.unit.enclosed && self.holds_tag(scan, out) {
+            // Its commit is still to come.
+        } else if frame.first().is_some_and(|tag| self.holds(*tag, frame.len())) {
             if self.held.is_empty() {
                 self.held.since = now;
             }

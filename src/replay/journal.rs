@@ -179,6 +179,11 @@ impl Journal {
         batch.map(|entry| entry.delivered.complete = true).count()
     }
 
+    /// None of the requests ends the transaction any more: it runs in a block that is ended behind them.
+    pub(super) fn enclose(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.effect = Effect::None);
+    }
+
     /// Whether the client was shown an error in the cycle of request `number`, before it: that cycle has no other.
     pub(super) fn fails_before(&self, number: usize) -> bool {
         let before = self.entries.iter().take(number).rev();

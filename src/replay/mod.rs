@@ -9,6 +9,7 @@
 //!    │                    │            deferred   a BEGIN that waits for the first statement
 //!    │                    │            lock_table LOCK TABLE, where the database has none
 //!    │                    │            gate       a place to wait for, before the first statement or a replay
+//!    │                    │            enclosed   a block around what was shown in autocommit, to compare before it commits
 //!    ^                    │            retry      drain, pause, send again, catch up
 //!    │                    │            turn       a replay waits for others to end
 //!    │                    v            cockroach  its savepoint, and RELEASE before COMMIT
@@ -21,6 +22,7 @@ mod cause;
 mod cockroach;
 mod deferred;
 mod digest;
+mod enclosed;
 mod engine;
 mod event;
 mod explain;

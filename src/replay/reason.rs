@@ -30,7 +30,7 @@ pub enum Reason {
     PipelinedPastEnd,
     /// A part of the request was committed before the conflict.
     CommittedInside,
-    /// The request commits by itself and a part of its answer had reached the client.
+    /// The request commits by itself and a part of its answer had reached the client, where it cannot be compared before that.
     PartlyDelivered,
     /// A message that Reprise does not know, or an answer that fits no request.
     UnknownMessage,

@@ -27,10 +27,10 @@ impl Engine {
         // Behind a ROLLBACK in the middle of a string, CockroachDB may commit the next statement by itself.
         let left = self.unit.ended && self.dialect == Dialect::Cockroach;
         let committed = left || self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
-        let runs_shown = entries.iter().any(|e| e.is_statement() && e.delivered.frames > 0);
+        let whole = entries.last().is_some_and(Entry::is_cycle_end);
         if committed || failed.is_some_and(|e| e.effect == Effect::Defines || self.defines(number, e)) {
             Some(Reason::CommittedInside)
-        } else if failed.is_some_and(|e| e.effect.ends() && shown(e)) || (!self.unit.explicit && runs_shown) {
+        } else if self.unit.explicit && failed.is_some_and(|e| e.effect.ends() && shown(e)) {
             Some(Reason::PartlyDelivered)
         } else if may_have_been_revived(self.sent(from, number)) || opens_in_doubt(before, from) {
             Some(Reason::PipelinedPastEnd)
@@ -42,7 +42,9 @@ impl Engine {
             let scattered = self.unit.scattered && self.dialect == Dialect::Cockroach;
             scattered.then_some(Reason::CommittedInside)
         } else {
-            self.unit.autocommit_obstacle(self.dialect)
+            let shown = self.shows_results() || failed.is_some_and(|e| e.is_statement() && shown(e));
+            let unended = (shown && !whole).then_some(Reason::PartlyDelivered);
+            self.unit.autocommit_obstacle(self.dialect).or(unended)
         }
     }
 

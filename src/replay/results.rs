@@ -28,6 +28,9 @@ impl Engine {
         if self.released_answer(now, front, frame_tag, scan, out) {
             return;
         }
+        if self.unit.enclosed && self.enclosed_answer(now, number, front, frame_tag, scan, out) {
+            return;
+        }
         match frame_tag {
             tag::ERROR_RESPONSE => return self.error_answer(now, number, scan, out),
             tag::COMMAND_COMPLETE => self.note_end(number, scan.body()),
@@ -147,6 +150,9 @@ impl Engine {
         }
         self.note_farewell(fields);
         self.note_failure(number, fields);
+        if self.outstanding.front().is_some_and(|front| front.commits) {
+            self.held.drop_uncommitted();
+        }
         if self.unit.release != Release::None
             && self.commits(number)
             && !self.shows_commit_error(fields, scan, out)

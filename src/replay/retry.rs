@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::cause::Cause;
 use super::cockroach;
+use super::enclosed;
 use super::engine::{Engine, Output, Step};
 use super::event::{Event, Phase};
 use super::journal::{Effect, Entry};
@@ -82,6 +83,7 @@ impl Engine {
             None => {
                 self.state = State::Draining;
                 self.drop_conflict(number, scan, out);
+                self.enclose_what_was_shown();
             }
         }
     }
@@ -211,6 +213,10 @@ impl Engine {
         }
         if self.unit.savepoint == Savepoint::Set {
             self.unit.savepoint = Savepoint::Again;
+        }
+        if self.unit.enclosed {
+            encode::query(&mut bytes, enclosed::BEGIN);
+            self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
         }
         for number in 0..self.unit.opening {
             self.write_request(number, &mut bytes);

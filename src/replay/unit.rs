@@ -63,6 +63,8 @@ pub(super) struct Unit {
     pub(super) waited: Duration,
     /// Whether the client opened it with BEGIN.
     pub(super) explicit: bool,
+    /// Whether Reprise runs it in a transaction block of its own.
+    pub(super) enclosed: bool,
     /// What occurs in its texts.
     pub(super) classes: Classes,
     /// Whether a plain BEGIN is all that the first cycle is.
@@ -129,6 +131,7 @@ impl Unit {
             statement: None,
             waited: Duration::ZERO,
             explicit: false,
+            enclosed: false,
             classes: Classes::default(),
             opened_plainly: false,
             opening: 0,

@@ -285,3 +285,38 @@ async fn sessions_that_meet_again_and_again_lose_nothing() {
     assert_eq!(scene.database.query("SELECT v FROM kv WHERE k = 1").await, (10 + done).to_string());
     assert_eq!(scene.proxy.conflicts().1, 0.0);
 }
+
+/// Of these rows more is shown than what is held, before they are all there or their statement commits.
+const ROWS: &str = "generate_series(1, 1000) i";
+
+#[tokio::test]
+async fn rows_shown_in_autocommit_are_verified_before_their_statement_commits() {
+    for dialect in DIALECTS {
+        let mut scene = Scene::start(dialect).await;
+        let client = &mut scene.client;
+        let read = format!(
+            "SELECT CASE i WHEN 1000 THEN conflict('first', 2) ELSE repeat('x', 100) END FROM {ROWS}"
+        );
+        let answer = client.query(&read).await.to_string();
+        assert_eq!(answer.matches("xx)").count(), 999, "every row once");
+        assert!(answer.ends_with("(passed) SELECT 1000 I"), "{answer:.100}");
+        let write = |counter: &str| {
+            format!(
+                "WITH late AS (INSERT INTO late VALUES (1)) \
+                 INSERT INTO journal SELECT repeat('y', 100) FROM {ROWS} RETURNING entry, {counter}"
+            )
+        };
+        let answer = client.query(&write("1")).await.to_string();
+        assert_eq!(answer.matches("yy,1)").count(), 1000, "every row once");
+        assert!(answer.ends_with("INSERT 0 1000 I"), "{answer:.100}");
+        assert_eq!(scene.database.query("SELECT count(*) FROM journal").await, "1000");
+        assert_eq!(scene.proxy.conflicts(), (3.0, 0.0), "{}", dialect.name());
+        // The rows that were shown are not those of the replay: nothing of it may stay.
+        scene.database.run("SELECT setval('last', 1, false)").await;
+        let answer = client.query(&write("nextval('second')")).await;
+        assert!(answer.field('D').contains("results_differ"), "{}", answer.error());
+        assert_eq!(answer.status(), Some('I'));
+        assert_eq!(scene.database.query("SELECT count(*) FROM journal").await, "1000");
+        assert_eq!(scene.proxy.conflicts(), (3.0, 1.0), "{}", dialect.name());
+    }
+}

@@ -225,7 +225,7 @@ impl Server {
         let before = self.transaction.block;
         let reply = self.transaction.run(tagged, self.steps.len(), store, faults);
         if before != Block::Explicit && self.transaction.block == Block::Explicit && before != Block::Failed {
-            self.opening = Opening::Explicit;
+            self.opening = if tagged.tag.is_some() { Opening::Explicit } else { Opening::Enclosed };
         }
         if matches!(tagged.statement, Statement::Listen) && !reply.failed() {
             self.listening = true;

@@ -45,6 +45,8 @@ pub(crate) enum Opening {
     Implicit,
     /// With BEGIN.
     Explicit,
+    /// With a BEGIN that the engine added, around what the client runs in autocommit.
+    Enclosed,
     /// In the state that a RELEASE of the restart savepoint leaves.
     AfterRelease,
 }

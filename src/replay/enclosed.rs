@@ -1,0 +1,108 @@
+//! A statement in autocommit of which the client was shown a part: it is run again inside a transaction block of Reprise's own.
+//!
+//! What runs outside a block commits with its end, before it can be compared with what was shown. So BEGIN goes before it, the
+//! answers are verified as a prefix, and only then COMMIT follows, whose ReadyForQuery is the one that the client awaits.
+
+use std::time::Duration;
+
+use super::cockroach;
+use super::engine::{Engine, Output};
+use super::outstanding::{Owner, Request};
+use super::scan::Scan;
+use crate::wire::backend::{Status, tag};
+use crate::wire::{encode, frontend};
+
+/// Opens the block.
+pub(super) const BEGIN: &str = "BEGIN";
+
+impl Engine {
+    /// From the next attempt on, what the client runs in autocommit runs in a block, if anything of its results was shown.
+    pub(super) fn enclose_what_was_shown(&mut self) {
+        if !self.unit.explicit && self.shows_results() {
+            self.unit.enclosed = true;
+            self.journal.enclose();
+        }
+    }
+
+    /// Whether the client was shown a part of the results of a statement.
+    pub(super) fn shows_results(&self) -> bool {
+        self.journal.entries_from(0).iter().any(|entry| entry.is_statement() && entry.delivered.frames > 0)
+    }
+
+    /// Keeps the tag of the client's string until the block is committed, if this is one: PostgreSQL sends it behind the commit, and
+    /// an error in its place. What was before it is shown.
+    pub(super) fn holds_tag(&mut self, scan: &mut Scan<'_>, out: &mut impl Output) -> bool {
+        let Some(Request { tag: frontend::tag::QUERY, owner: Owner::Journalled(number), .. }) =
+            self.outstanding.front()
+        else {
+            return false;
+        };
+        if scan.frame().first() != Some(&tag::COMMAND_COMPLETE) {
+            return false;
+        }
+        scan.flush(out);
+        self.release_held(out);
+        let digest = self.reading.digest.so_far(scan.before());
+        if let Some(entry) = self.journal.entry_mut(number) {
+            entry.delivered.frames = self.reading.frames - 1;
+            entry.delivered.rows = self.reading.rows;
+            entry.delivered.digest = digest;
+        }
+        self.held.hold_uncommitted(scan.frame());
+        scan.skip(out);
+        true
+    }
+
+    /// A frame that ends the client's request, or the block behind it. True if it is dealt with.
+    pub(super) fn enclosed_answer(
+        &mut self,
+        now: Duration,
+        number: usize,
+        front: Request,
+        frame_tag: u8,
+        scan: &mut Scan<'_>,
+        out: &mut impl Output,
+    ) -> bool {
+        // Of a transaction's requests only the COMMIT that ends the block may commit.
+        let ends_block = front.commits;
+        match (frame_tag, self.status) {
+            (tag::COMMAND_COMPLETE, _) if ends_block => {}
+            (tag::READY_FOR_QUERY, Status::Open | Status::Failed) => {
+                if !ends_block && !self.matches_so_far(number, scan) {
+                    self.differ(now, number, frame_tag, scan, out);
+                    return true;
+                }
+                self.outstanding.pop();
+                self.end_block(number, out);
+            }
+            _ => return false,
+        }
+        if self.digests() {
+            self.reading.digest.update(scan.before());
+        }
+        scan.leave_out();
+        scan.skip(out);
+        true
+    }
+
+    /// Whether what has come of the answer at hand begins with what the client has been shown of it.
+    fn matches_so_far(&mut self, number: usize, scan: &mut Scan<'_>) -> bool {
+        let Some(seen) = self.journal.entry(number).map(|entry| entry.delivered) else { return true };
+        let frames = self.reading.frames;
+        frames > seen.frames
+            || (frames == seen.frames
+                && (frames == 0 || self.reading.digest.so_far(scan.before()) == seen.digest))
+    }
+
+    /// Everything inside the block is verified, or has failed as the client is told.
+    fn end_block(&mut self, number: usize, out: &mut impl Output) {
+        if self.status == Status::Failed {
+            return self.end_failed_commit(Owner::Journalled(number), out);
+        }
+        let mut bytes = Vec::new();
+        encode::query(&mut bytes, cockroach::COMMIT);
+        out.backend(&bytes);
+        self.outstanding.push(frontend::tag::QUERY, Owner::Journalled(number));
+        self.outstanding.mark_commit();
+    }
+}
