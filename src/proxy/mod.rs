@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sockets
-//!    │
+//!    │       workers: a thread each for what is right of here
 //! listener ──> handshake ──> session ──> connection (client) ──┬──> tls
 //!                 │             │  └───> connection (server) ──┘
 //!                 │             │  └───> classes (what contends)
@@ -27,6 +27,7 @@ mod sockets;
 pub mod tls;
 mod turns;
 mod upstream;
+mod workers;
 
 pub use listener::serve;
 pub use live::Live;
