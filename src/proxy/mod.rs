@@ -10,6 +10,7 @@
 //! ```
 
 pub mod auth;
+mod bell;
 mod cancel;
 mod classes;
 mod connection;

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::bell::Bells;
 use super::cancel::Registration;
 use super::classes::Member;
 use super::connection::Connection;
@@ -92,6 +93,7 @@ pub(super) struct Session<C, S> {
     server: Connection<S>,
     registration: Registration,
     shutdown: Shutdown,
+    bells: Bells,
     clock: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     idle: Idle,
@@ -123,14 +125,13 @@ impl Shutdown {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Urgency {
+    fn poll(&mut self, cx: &mut Context<'_>) {
         if self.urgency == Urgency::None && self.when_idle.as_mut().poll(cx).is_ready() {
             self.urgency = Urgency::Idle;
         }
         if self.urgency != Urgency::Now && self.now.as_mut().poll(cx).is_ready() {
             self.urgency = Urgency::Now;
         }
-        self.urgency
     }
 }
 
@@ -234,8 +235,8 @@ where
         idle: Idle,
         ledger: Ledger,
     ) -> Self {
-        let clock = Instant::now();
-        Self { engine, client, server, registration, shutdown, clock, timer: None, idle, ledger }
+        let (bells, clock) = (Bells::new(), Instant::now());
+        Self { engine, client, server, registration, shutdown, bells, clock, timer: None, idle, ledger }
     }
 
     /// Runs to the end. Returns why it ended, and the key to cancel what the server may still be at work on for nobody.
@@ -304,30 +305,34 @@ where
     }
 
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        self.bells.wake(cx.waker());
         loop {
-            let mut moved = self.poll_server(cx)?;
-            moved |= self.poll_client(cx)?;
+            let mut moved = self.poll_server()?;
+            moved |= self.poll_client()?;
             moved |= self.poll_timer(cx)?;
             moved |= self.poll_turn(cx)?;
-            moved |= self.poll_cancel(cx)?;
             moved |= self.poll_member(cx)?;
+            moved |= self.poll_outside()?;
             moved |= self.poll_drain(cx)?;
-            self.poll_shutdown(cx)?;
+            self.end_if_told()?;
             if !moved {
                 return self.poll_idle(cx);
             }
         }
     }
 
-    fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        if self.server.is_backed_up() || !self.listens_to_client() {
+    fn poll_client(&mut self) -> Result<bool, Ending> {
+        if self.server.is_backed_up() || !self.listens_to_client() || !self.bells.client.heard() {
             return Ok(false);
         }
-        match self.client.poll_fill(cx) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0)) => Err(Ending::ClientLeft),
-            Poll::Ready(Ok(_)) => self.take_requests().map(|()| true),
-            Poll::Ready(Err(error)) => Err(Ending::Client(error)),
+        let Poll::Ready(read) = self.client.poll_fill(&mut self.bells.client.context()) else {
+            return Ok(false);
+        };
+        self.bells.client.ring();
+        match read {
+            Ok(0) => Err(Ending::ClientLeft),
+            Ok(_) => self.take_requests().map(|()| true),
+            Err(error) => Err(Ending::Client(error)),
         }
     }
 
@@ -337,16 +342,19 @@ where
         self.engine.takes_requests() || self.client.received().len() < WAITING_BYTES
     }
 
-    fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        if self.client.is_backed_up() {
+    fn poll_server(&mut self) -> Result<bool, Ending> {
+        if self.client.is_backed_up() || !self.bells.server.heard() {
             return Ok(false);
         }
-        match self.server.poll_fill(cx) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0)) if self.engine.is_busy() => Err(self.server_left(Ending::ServerLost)),
-            Poll::Ready(Ok(0)) => Err(self.server_left(Ending::ServerLeft)),
-            Poll::Ready(Ok(_)) => self.take_answers().map(|()| true),
-            Poll::Ready(Err(error)) => Err(self.server_left(Ending::Server(error))),
+        let Poll::Ready(read) = self.server.poll_fill(&mut self.bells.server.context()) else {
+            return Ok(false);
+        };
+        self.bells.server.ring();
+        match read {
+            Ok(0) if self.engine.is_busy() => Err(self.server_left(Ending::ServerLost)),
+            Ok(0) => Err(self.server_left(Ending::ServerLeft)),
+            Ok(_) => self.take_answers().map(|()| true),
+            Err(error) => Err(self.server_left(Ending::Server(error))),
         }
     }
 
@@ -431,8 +439,15 @@ where
         if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
     }
 
-    fn poll_cancel(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+    /// What others want of the session: that it cancels what runs, or that it ends.
+    fn poll_outside(&mut self) -> Result<bool, Ending> {
+        if !self.bells.outside.heard() {
+            return Ok(false);
+        }
+        let cx = &mut self.bells.outside.context();
+        self.shutdown.poll(cx);
         let Poll::Ready(Some(ask)) = self.registration.asks.poll_recv(cx) else { return Ok(false) };
+        self.bells.outside.ring();
         let now = self.clock.elapsed();
         let (forward, closed) = self.with_engine(|engine, out| engine.cancel(now, out));
         // Whoever asked may have run out of patience.
@@ -481,8 +496,8 @@ where
     }
 
     /// A session ends at the first moment outside a transaction once the proxy shuts down.
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
-        let ends = match self.shutdown.poll(cx) {
+    fn end_if_told(&self) -> Result<(), Ending> {
+        let ends = match self.shutdown.urgency {
             Urgency::None => false,
             Urgency::Idle => !self.engine.is_busy(),
             Urgency::Now => true,
