@@ -24,6 +24,7 @@ mod live;
 mod parameters;
 mod refusal;
 mod session;
+mod shutdown;
 mod sockets;
 pub mod tls;
 mod turns;

@@ -4,7 +4,6 @@
 //! one read and one write a side. No side waits for the other: what cannot be written now stays in the outbox, and above a
 //! backlog nothing more is read for it.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +13,6 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::bell::Bells;
 use super::cancel::Registration;
@@ -22,6 +20,7 @@ use super::classes::Member;
 use super::connection::Connection;
 use super::idle::{Idle, Waiting};
 use super::refusal::fatal;
+use super::shutdown::Shutdown;
 use super::turns::Place;
 use crate::replay::{self, Engine, Event, Fingerprint, Output};
 use crate::telemetry::{Breakage, Telemetry};
@@ -98,41 +97,6 @@ pub(super) struct Session<C, S> {
     timer: Option<Pin<Box<Sleep>>>,
     idle: Idle,
     ledger: Ledger,
-}
-
-/// When the proxy ends, and with it the session.
-pub(super) struct Shutdown {
-    when_idle: Pin<Box<WaitForCancellationFutureOwned>>,
-    now: Pin<Box<WaitForCancellationFutureOwned>>,
-    urgency: Urgency,
-}
-
-/// How soon a session must end.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Urgency {
-    None,
-    /// As soon as no transaction is open.
-    Idle,
-    Now,
-}
-
-impl Shutdown {
-    pub(super) fn new(when_idle: &CancellationToken, now: &CancellationToken) -> Self {
-        Self {
-            when_idle: Box::pin(when_idle.clone().cancelled_owned()),
-            now: Box::pin(now.clone().cancelled_owned()),
-            urgency: Urgency::None,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) {
-        if self.urgency == Urgency::None && self.when_idle.as_mut().poll(cx).is_ready() {
-            self.urgency = Urgency::Idle;
-        }
-        if self.urgency != Urgency::Now && self.now.as_mut().poll(cx).is_ready() {
-            self.urgency = Urgency::Now;
-        }
-    }
 }
 
 /// Where a session is accounted for.
@@ -497,11 +461,7 @@ where
 
     /// A session ends at the first moment outside a transaction once the proxy shuts down.
     fn end_if_told(&self) -> Result<(), Ending> {
-        let ends = match self.shutdown.urgency {
-            Urgency::None => false,
-            Urgency::Idle => !self.engine.is_busy(),
-            Urgency::Now => true,
-        };
+        let ends = self.shutdown.ends(self.engine.is_busy());
         if ends { Err(Ending::ShuttingDown) } else { Ok(()) }
     }
 }
