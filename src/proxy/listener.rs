@@ -171,10 +171,12 @@ async fn admit(arrival: Arrival, peer: Peer, setup: &Arc<Setup>, shared: &Shared
         }
         Ok(None) => client.close().await.map_err(Refusal::Client),
         Err(refusal) => {
+            // Before it is told, so that whoever was told finds it counted.
+            log_refusal(&refusal, peer, &shared.telemetry);
             client.outbox().extend(refusal.message().unwrap_or_default());
             // Whoever does not read what it is told is closed without it.
             let _ = tokio::time::timeout(FAREWELL, client.close()).await;
-            Err(refusal)
+            Ok(())
         }
     }
 }
