@@ -25,7 +25,8 @@ pub(super) fn run(sources: Sources) -> ExitCode {
         eprintln!("reprise: {error}");
         return ExitCode::from(FAILURE);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // Sessions have threads of their own: this one accepts them, and serves metrics.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime
         .map_err(Error::Runtime)
         .and_then(|runtime| runtime.block_on(run_until_signal(config, settings, sources)))

@@ -20,10 +20,12 @@ use super::handshake::{self, First, Opened};
 use super::idle::Idle;
 use super::live::{Live, Setup};
 use super::refusal::Refusal;
-use super::session::{Ledger, Session, Shutdown};
-use super::sockets::{self, Listeners, Peer};
+use super::session::{Ledger, Session};
+use super::shutdown::Shutdown;
+use super::sockets::{self, Arrival, Listeners, Peer};
 use super::tls::Stream;
 use super::turns::{Place, Turns};
+use super::workers::Workers;
 use crate::config::Proxy;
 use crate::replay::{Engine, Mode};
 use crate::telemetry::Telemetry;
@@ -67,7 +69,8 @@ struct Shared {
 /// returns.
 ///
 /// # Errors
-/// None at present: what goes wrong with one connection is logged and counted, and the others go on.
+/// When the threads that sessions run on cannot be started. What goes wrong with one connection is logged and counted, and
+/// the others go on.
 pub async fn serve(
     listeners: impl Into<Listeners>,
     live: Arc<Live>,
@@ -88,21 +91,21 @@ pub async fn serve(
         cut_off: CancellationToken::new(),
     });
     let listeners = listeners.into();
-    let tasks = TaskTracker::new();
+    let (workers, tasks) = (Workers::start()?, TaskTracker::new());
     let _sweeper = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&shared.classes))));
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             accepted = listeners.accept() => match accepted {
-                Ok((stream, peer)) => {
+                Ok((arrival, peer)) => {
                     let setup = shared.live.now();
                     if tasks.len() >= setup.config.proxy.max_connections + VISITORS_MAX {
                         log_refusal(&Refusal::TooMany, peer, &shared.telemetry);
                         continue;
                     }
                     let shared = Arc::clone(&shared);
-                    tasks.spawn(async move {
-                        if let Err(refusal) = admit(stream, peer, &setup, &shared).await {
+                    workers.spawn(&tasks, async move {
+                        if let Err(refusal) = admit(arrival, peer, &setup, &shared).await {
                             log_refusal(&refusal, peer, &shared.telemetry);
                         }
                     });
@@ -148,7 +151,8 @@ fn log_refusal(refusal: &Refusal, peer: Peer, telemetry: &Telemetry) {
 }
 
 /// Takes one client from its first byte to its last.
-async fn admit(stream: Stream, peer: Peer, setup: &Arc<Setup>, shared: &Shared) -> Result<(), Refusal> {
+async fn admit(arrival: Arrival, peer: Peer, setup: &Arc<Setup>, shared: &Shared) -> Result<(), Refusal> {
+    let stream = arrival.open().map_err(Refusal::Client)?;
     if let Stream::Tcp(socket) = &stream {
         sockets::tune(socket, setup.config.proxy.tcp_keepalive).map_err(Refusal::Client)?;
     }
@@ -167,10 +171,12 @@ async fn admit(stream: Stream, peer: Peer, setup: &Arc<Setup>, shared: &Shared) 
         }
         Ok(None) => client.close().await.map_err(Refusal::Client),
         Err(refusal) => {
+            // Before it is told, so that whoever was told finds it counted.
+            log_refusal(&refusal, peer, &shared.telemetry);
             client.outbox().extend(refusal.message().unwrap_or_default());
             // Whoever does not read what it is told is closed without it.
             let _ = tokio::time::timeout(FAREWELL, client.close()).await;
-            Err(refusal)
+            Ok(())
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sockets
-//!    │
+//!    │       workers: a thread each for what is right of here
 //! listener ──> handshake ──> session ──> connection (client) ──┬──> tls
 //!                 │             │  └───> connection (server) ──┘
 //!                 │             │  └───> classes (what contends)
@@ -10,6 +10,7 @@
 //! ```
 
 pub mod auth;
+mod bell;
 mod cancel;
 mod classes;
 mod connection;
@@ -23,10 +24,12 @@ mod live;
 mod parameters;
 mod refusal;
 mod session;
+mod shutdown;
 mod sockets;
 pub mod tls;
 mod turns;
 mod upstream;
+mod workers;
 
 pub use listener::serve;
 pub use live::Live;

@@ -4,7 +4,6 @@
 //! one read and one write a side. No side waits for the other: what cannot be written now stays in the outbox, and above a
 //! backlog nothing more is read for it.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,13 +13,14 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::bell::Bells;
 use super::cancel::Registration;
 use super::classes::Member;
 use super::connection::Connection;
 use super::idle::{Idle, Waiting};
 use super::refusal::fatal;
+use super::shutdown::Shutdown;
 use super::turns::Place;
 use crate::replay::{self, Engine, Event, Fingerprint, Output};
 use crate::telemetry::{Breakage, Telemetry};
@@ -92,46 +92,11 @@ pub(super) struct Session<C, S> {
     server: Connection<S>,
     registration: Registration,
     shutdown: Shutdown,
+    bells: Bells,
     clock: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     idle: Idle,
     ledger: Ledger,
-}
-
-/// When the proxy ends, and with it the session.
-pub(super) struct Shutdown {
-    when_idle: Pin<Box<WaitForCancellationFutureOwned>>,
-    now: Pin<Box<WaitForCancellationFutureOwned>>,
-    urgency: Urgency,
-}
-
-/// How soon a session must end.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Urgency {
-    None,
-    /// As soon as no transaction is open.
-    Idle,
-    Now,
-}
-
-impl Shutdown {
-    pub(super) fn new(when_idle: &CancellationToken, now: &CancellationToken) -> Self {
-        Self {
-            when_idle: Box::pin(when_idle.clone().cancelled_owned()),
-            now: Box::pin(now.clone().cancelled_owned()),
-            urgency: Urgency::None,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Urgency {
-        if self.urgency == Urgency::None && self.when_idle.as_mut().poll(cx).is_ready() {
-            self.urgency = Urgency::Idle;
-        }
-        if self.urgency != Urgency::Now && self.now.as_mut().poll(cx).is_ready() {
-            self.urgency = Urgency::Now;
-        }
-        self.urgency
-    }
 }
 
 /// Where a session is accounted for.
@@ -234,8 +199,8 @@ where
         idle: Idle,
         ledger: Ledger,
     ) -> Self {
-        let clock = Instant::now();
-        Self { engine, client, server, registration, shutdown, clock, timer: None, idle, ledger }
+        let (bells, clock) = (Bells::new(), Instant::now());
+        Self { engine, client, server, registration, shutdown, bells, clock, timer: None, idle, ledger }
     }
 
     /// Runs to the end. Returns why it ended, and the key to cancel what the server may still be at work on for nobody.
@@ -304,30 +269,34 @@ where
     }
 
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        self.bells.wake(cx.waker());
         loop {
-            let mut moved = self.poll_server(cx)?;
-            moved |= self.poll_client(cx)?;
+            let mut moved = self.poll_server()?;
+            moved |= self.poll_client()?;
             moved |= self.poll_timer(cx)?;
             moved |= self.poll_turn(cx)?;
-            moved |= self.poll_cancel(cx)?;
             moved |= self.poll_member(cx)?;
+            moved |= self.poll_outside()?;
             moved |= self.poll_drain(cx)?;
-            self.poll_shutdown(cx)?;
+            self.end_if_told()?;
             if !moved {
                 return self.poll_idle(cx);
             }
         }
     }
 
-    fn poll_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        if self.server.is_backed_up() || !self.listens_to_client() {
+    fn poll_client(&mut self) -> Result<bool, Ending> {
+        if self.server.is_backed_up() || !self.listens_to_client() || !self.bells.client.heard() {
             return Ok(false);
         }
-        match self.client.poll_fill(cx) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0)) => Err(Ending::ClientLeft),
-            Poll::Ready(Ok(_)) => self.take_requests().map(|()| true),
-            Poll::Ready(Err(error)) => Err(Ending::Client(error)),
+        let Poll::Ready(read) = self.client.poll_fill(&mut self.bells.client.context()) else {
+            return Ok(false);
+        };
+        self.bells.client.ring();
+        match read {
+            Ok(0) => Err(Ending::ClientLeft),
+            Ok(_) => self.take_requests().map(|()| true),
+            Err(error) => Err(Ending::Client(error)),
         }
     }
 
@@ -337,16 +306,19 @@ where
         self.engine.takes_requests() || self.client.received().len() < WAITING_BYTES
     }
 
-    fn poll_server(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        if self.client.is_backed_up() {
+    fn poll_server(&mut self) -> Result<bool, Ending> {
+        if self.client.is_backed_up() || !self.bells.server.heard() {
             return Ok(false);
         }
-        match self.server.poll_fill(cx) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Ok(0)) if self.engine.is_busy() => Err(self.server_left(Ending::ServerLost)),
-            Poll::Ready(Ok(0)) => Err(self.server_left(Ending::ServerLeft)),
-            Poll::Ready(Ok(_)) => self.take_answers().map(|()| true),
-            Poll::Ready(Err(error)) => Err(self.server_left(Ending::Server(error))),
+        let Poll::Ready(read) = self.server.poll_fill(&mut self.bells.server.context()) else {
+            return Ok(false);
+        };
+        self.bells.server.ring();
+        match read {
+            Ok(0) if self.engine.is_busy() => Err(self.server_left(Ending::ServerLost)),
+            Ok(0) => Err(self.server_left(Ending::ServerLeft)),
+            Ok(_) => self.take_answers().map(|()| true),
+            Err(error) => Err(self.server_left(Ending::Server(error))),
         }
     }
 
@@ -431,8 +403,15 @@ where
         if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
     }
 
-    fn poll_cancel(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+    /// What others want of the session: that it cancels what runs, or that it ends.
+    fn poll_outside(&mut self) -> Result<bool, Ending> {
+        if !self.bells.outside.heard() {
+            return Ok(false);
+        }
+        let cx = &mut self.bells.outside.context();
+        self.shutdown.poll(cx);
         let Poll::Ready(Some(ask)) = self.registration.asks.poll_recv(cx) else { return Ok(false) };
+        self.bells.outside.ring();
         let now = self.clock.elapsed();
         let (forward, closed) = self.with_engine(|engine, out| engine.cancel(now, out));
         // Whoever asked may have run out of patience.
@@ -481,12 +460,8 @@ where
     }
 
     /// A session ends at the first moment outside a transaction once the proxy shuts down.
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
-        let ends = match self.shutdown.poll(cx) {
-            Urgency::None => false,
-            Urgency::Idle => !self.engine.is_busy(),
-            Urgency::Now => true,
-        };
+    fn end_if_told(&self) -> Result<(), Ending> {
+        let ends = self.shutdown.ends(self.engine.is_busy());
         if ends { Err(Ending::ShuttingDown) } else { Ok(()) }
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::tls::Stream;
 
@@ -34,6 +34,24 @@ pub(super) enum Peer {
     Remote(SocketAddr),
     /// One that came by the Unix-domain socket.
     Local,
+}
+
+/// A client's connection that belongs to no thread's runtime yet.
+pub(super) enum Arrival {
+    /// It came by TCP.
+    Tcp(std::net::TcpStream),
+    /// It came by the Unix-domain socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Arrival {
+    /// The connection, in the runtime of this thread.
+    pub(super) fn open(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(socket) => TcpStream::from_std(socket).map(Stream::Tcp),
+            Self::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix),
+        }
+    }
 }
 
 impl From<TcpListener> for Listeners {
@@ -66,7 +84,7 @@ impl Listeners {
     }
 
     /// The next client. Cancel safe.
-    pub(super) async fn accept(&self) -> io::Result<(Stream, Peer)> {
+    pub(super) async fn accept(&self) -> io::Result<(Arrival, Peer)> {
         let local = async {
             match &self.local {
                 Some(local) => local.listener.accept().await,
@@ -74,8 +92,11 @@ impl Listeners {
             }
         };
         tokio::select! {
-            accepted = self.tcp.accept() => accepted.map(|(stream, peer)| (Stream::Tcp(stream), Peer::Remote(peer))),
-            accepted = local => accepted.map(|(stream, _)| (Stream::Unix(stream), Peer::Local)),
+            accepted = self.tcp.accept() => {
+                let (stream, peer) = accepted?;
+                Ok((Arrival::Tcp(stream.into_std()?), Peer::Remote(peer)))
+            }
+            accepted = local => Ok((Arrival::Unix(accepted?.0.into_std()?), Peer::Local)),
         }
     }
 }
@@ -161,7 +182,8 @@ mod tests {
         let listeners = tcp().await;
         let address = listeners.tcp.local_addr().unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listeners.accept());
-        let (Stream::Tcp(socket), Peer::Remote(peer)) = accepted.unwrap() else { panic!("it came by TCP") };
+        let (arrival, Peer::Remote(peer)) = accepted.unwrap() else { panic!("it came by TCP") };
+        let Stream::Tcp(socket) = arrival.open().unwrap() else { panic!("it came by TCP") };
         assert_eq!(peer, client.unwrap().local_addr().unwrap());
         tune(&socket, Duration::from_secs(60)).unwrap();
         let options = SockRef::from(&socket);

@@ -94,7 +94,9 @@ impl Metrics {
         }
         match end.outcome {
             Outcome::Surfaced(reason) => self.surfaced.count(reason),
-            _ => self.hidden.inc_by(u64::from(end.conflicts)),
+            // Most meet none, and a counter is shared by all threads.
+            _ if end.conflicts > 0 => self.hidden.inc_by(u64::from(end.conflicts)),
+            _ => {}
         }
         if let Some(reason) = end.not_replayable {
             self.not_replayable.count(reason);

@@ -1,0 +1,109 @@
+//! The threads that sessions run on: each has a runtime of its own, and a session stays where it was put.
+//!
+//! A session that moved between threads would wake them, and take its part in their locks, with every message. The kernel can
+//! spread connections too (`SO_REUSEPORT`), but by chance: 16 sessions would lie 11 and 5 on two threads as likely as not.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+/// One thread for each processor that this process may use. What still runs on them ends with the value.
+pub(super) struct Workers(Vec<Worker>);
+
+struct Worker {
+    runtime: Handle,
+    /// Its sessions each hold a copy.
+    load: Arc<()>,
+    /// The thread ends when this is dropped.
+    _stop: oneshot::Sender<()>,
+}
+
+impl Workers {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread or what a runtime needs.
+    pub(super) fn start() -> io::Result<Self> {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        (0..processors).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Runs a task on the thread that has the fewest.
+    pub(super) fn spawn(&self, tasks: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) {
+        let idlest = self.0.iter().min_by_key(|worker| Arc::strong_count(&worker.load));
+        let Some(Worker { runtime, load, .. }) = idlest else { return };
+        let load = Arc::clone(load);
+        let task = async move {
+            let _load = load;
+            task.await;
+        };
+        tasks.spawn_on(task, runtime);
+    }
+}
+
+impl Worker {
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        thread::Builder::new().name("sessions".to_owned()).spawn(move || {
+            // Nothing is ever sent: it ends when the sender is dropped.
+            let _ = runtime.block_on(stopped);
+        })?;
+        Ok(Self { runtime: handle, load: Arc::new(()), _stop: stop })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tokio::sync::{mpsc, watch};
+
+    use super::*;
+
+    fn workers(threads: usize) -> Workers {
+        Workers((0..threads).map(|_| Worker::start().unwrap()).collect())
+    }
+
+    #[tokio::test]
+    async fn every_thread_gets_its_share() {
+        let (workers, tasks) = (workers(3), TaskTracker::new());
+        let (end, ended) = watch::channel(());
+        let (tell, mut told) = mpsc::channel(12);
+        let task = || {
+            let (tell, mut ended) = (tell.clone(), ended.clone());
+            async move {
+                tell.send(thread::current().id()).await.unwrap();
+                let _ = ended.changed().await;
+            }
+        };
+        (0..12).for_each(|_| workers.spawn(&tasks, task()));
+        let mut shares = HashMap::new();
+        for _ in 0..12 {
+            *shares.entry(told.recv().await.unwrap()).or_insert(0) += 1;
+        }
+        assert_eq!(shares.into_values().collect::<Vec<_>>(), [4, 4, 4]);
+        end.send(()).unwrap();
+        tasks.close();
+        tasks.wait().await;
+        assert!(workers.0.iter().all(|worker| Arc::strong_count(&worker.load) == 1));
+    }
+
+    #[tokio::test]
+    async fn what_runs_ends_with_the_value() {
+        let (workers, tasks) = (workers(1), TaskTracker::new());
+        let (held, mut dropped) = mpsc::channel::<()>(1);
+        workers.spawn(&tasks, async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        drop(workers);
+        assert_eq!(dropped.recv().await, None);
+    }
+}
