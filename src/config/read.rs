@@ -57,6 +57,7 @@ fn proxy(reader: &mut Reader<'_>) -> Proxy {
             duration(ZERO..=WEEK),
         ),
         tcp_keepalive: reader.read("proxy", "tcp_keepalive", keepalive),
+        allowed_clients: reader.read("proxy", "allowed_clients", value::networks),
         startup_timeout: reader.read("proxy", "startup_timeout", duration(MILLISECOND..=HOUR)),
         drain_timeout: reader.read("proxy", "drain_timeout", duration(ZERO..=HOUR)),
     }

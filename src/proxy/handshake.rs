@@ -164,6 +164,12 @@ pub(super) async fn first_packet(
                 if acceptor.as_deref().is_some_and(Acceptor::is_required) && !client.stream().is_tls() {
                     return Err(Refusal::TlsRequired);
                 }
+                if acceptor
+                    .as_deref()
+                    .is_some_and(|acceptor| !acceptor.vouches_for(client.stream(), &asked.client.user))
+                {
+                    return Err(Refusal::Certificate);
+                }
                 client.consume(bytes);
                 client.outbox().extend(negotiated);
                 let binding = acceptor.filter(|_| client.stream().is_tls());
