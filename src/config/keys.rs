@@ -97,6 +97,12 @@ pub static KEYS: &[Key] = &[
     ),
     text(
         "proxy",
+        "half_closed_timeout",
+        "5s",
+        "Wait for answers after which a client that has closed its sending side is gone; \"0s\" for any.",
+    ),
+    text(
+        "proxy",
         "tcp_keepalive",
         "1m",
         "Silence after which TCP probes a client; after twice that time it is gone. \"0s\" leaves it to the system.",

@@ -74,6 +74,8 @@ pub struct Proxy {
     pub idle_timeout: Duration,
     /// Time that a client may be idle in a transaction; zero is no limit.
     pub idle_in_transaction_timeout: Duration,
+    /// Time that a client which has closed its sending side may wait for the next answer; zero is no limit.
+    pub half_closed_timeout: Duration,
     /// Silence after which TCP probes a client; zero leaves that to the operating system.
     pub tcp_keepalive: Duration,
     /// Whose clients are served; empty for all. Those of the Unix-domain socket are served in any case.

@@ -19,6 +19,7 @@ fn other_value(key: &Key) -> &'static str {
         ("proxy.unix_socket_directory", "/run/reprise"),
         ("proxy.idle_timeout", "7m"),
         ("proxy.idle_in_transaction_timeout", "7s"),
+        ("proxy.half_closed_timeout", "7s"),
         ("proxy.tcp_keepalive", "7s"),
         ("proxy.allowed_clients", "10.0.0.0/8"),
         ("proxy.startup_timeout", "7s"),

@@ -300,11 +300,13 @@ async fn run(
     let member = Member::new(Arc::clone(&shared.classes), database);
     let ledger = Ledger { id, telemetry, held: 0, place, member };
     let shutdown = Shutdown::new(&shared.shutdown, &shared.cut_off);
-    let idle = match mode {
+    let limits = &setup.config.proxy;
+    let (outside, inside) = match mode {
         // Who is idle is not known where transactions are not followed.
-        Mode::Off => Idle::new(Duration::ZERO, Duration::ZERO),
-        _ => Idle::new(setup.config.proxy.idle_timeout, setup.config.proxy.idle_in_transaction_timeout),
+        Mode::Off => (Duration::ZERO, Duration::ZERO),
+        _ => (limits.idle_timeout, limits.idle_in_transaction_timeout),
     };
+    let idle = Idle::new(outside, inside, limits.half_closed_timeout);
     let (lock_table, mode) = (lock_table.name(), mode.name());
     tracing::debug!(session = id, dialect = dialect.name(), mode, lock_table, "session begins");
     let (ending, orphaned) =

@@ -15,6 +15,7 @@ mod connection_limits;
 mod departures;
 mod golden_cases;
 mod governor;
+mod half_closed;
 mod hidden;
 mod hostile;
 mod idle;

@@ -18,7 +18,8 @@
 //! | TLS from the first byte | `tls_clients::direct_tls_must_name_the_protocol` |
 //! | GSSENCRequest, then SSLRequest, and what is smuggled in behind | `authentication::encryption_is_declined_once_each`, `tls_clients::encryption_is_granted_once_and_gssapi_never`, `tls_clients::what_is_smuggled_in_before_tls_is_refused` |
 //! | startup parameters, and startup packets of any length | `authentication::startup_parameters_reach_the_server_and_its_greeting_the_client`, `bad_input::startup_packets_that_are_none` |
-//! | a client that dies within a batch | `departures::in_the_middle_of_a_message`, `wire_edges::a_client_that_has_said_all_it_will_say_has_left` |
+//! | a client that dies within a batch | `departures::in_the_middle_of_a_message`, `half_closed::what_they_have_begun_and_cannot_end_is_over_at_once` |
+//! | a client that closes one half of its connection | `half_closed::they_hear_what_the_database_says`, `half_closed::they_are_served_for_as_long_as_answers_come_and_no_longer` |
 //! | both sides write at once | `wire_edges::a_pipeline_is_sent_before_anything_is_read` |
 //! | messages of any length | `wire_edges::large_messages_and_copies_pass_in_constant_memory`, `bad_input::a_length_is_not_trusted_with_memory` |
 //! | a reader that is slow | `wire_edges::who_does_not_read_holds_up_the_server_and_not_the_memory` |
@@ -54,7 +55,7 @@ fn every_case_has_its_tests() {
         }
         rows += 1;
     }
-    assert_eq!(rows, 23);
+    assert_eq!(rows, 24);
 }
 
 /// Compares what two clients get, one past the proxy and one through it.
@@ -239,26 +240,6 @@ async fn text_that_is_not_utf_8() {
         assert_eq!(heard[0], heard[1]);
         assert!(heard[1].windows(3).any(|bytes| bytes == b"\xe9\xff\xa0"), "the text as it was");
     }
-}
-
-#[tokio::test]
-async fn a_client_that_has_said_all_it_will_say_has_left() {
-    let database = Database::create().await;
-    let proxy = Proxy::before(&database, Dialect::Postgres, |_| {}).await;
-    let mut stream = TcpStream::connect(proxy.address).await.expect("it listens");
-    let startup = Frontend::startup([("user", "postgres"), ("database", database.name.as_str())]);
-    stream.write_all(&startup.encode()).await.expect("to send");
-    for sql in ["BEGIN", "UPDATE kv SET v = 0", "SELECT pg_sleep(600)"] {
-        stream.write_all(&Frontend::Query(sql.into()).encode()).await.expect("to send");
-    }
-    let sleeps = "SELECT count(*) FROM pg_stat_activity \
-                  WHERE datname = current_database() AND wait_event = 'PgSleep'";
-    database.until(sleeps, "1").await;
-    // It could still read; but nobody waits for half an hour, with locks, for who will never say COMMIT.
-    stream.shutdown().await.expect("to close one half");
-    database.until_deserted().await;
-    assert_eq!(database.query("SELECT v FROM kv WHERE k = 1").await, "10");
-    proxy.until_idle().await;
 }
 
 /// More than the proxy may need for whatever passes: some buffers, and a journal.
