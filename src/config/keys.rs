@@ -97,9 +97,21 @@ pub static KEYS: &[Key] = &[
     ),
     text(
         "proxy",
+        "half_closed_timeout",
+        "5s",
+        "Wait for answers after which a client that has closed its sending side is gone; \"0s\" for any.",
+    ),
+    text(
+        "proxy",
         "tcp_keepalive",
         "1m",
         "Silence after which TCP probes a client; after twice that time it is gone. \"0s\" leaves it to the system.",
+    ),
+    text(
+        "proxy",
+        "allowed_clients",
+        "",
+        "Networks and addresses whose clients are served, such as \"10.0.0.0/8, ::1\"; \"\" for all.",
     ),
     text("proxy", "startup_timeout", "10s", "Time that a client's startup may take, its login included."),
     text("proxy", "drain_timeout", "30s", "Time that open transactions get to end at shutdown."),
@@ -122,6 +134,18 @@ pub static KEYS: &[Key] = &[
         "client_certificate",
         "require",
         "With tls.client_ca: \"require\" a certificate of each client, or \"allow\" to verify those that are shown.",
+    ),
+    text(
+        "tls",
+        "client_user",
+        "any",
+        "Whom a client's certificate lets log in: \"any\" user, or by \"match\" the one that its common name names.",
+    ),
+    text(
+        "tls",
+        "client_map",
+        "",
+        "With \"match\": file with lines of \"common name\" \"user\", for names that are no users; \"\" for none.",
     ),
     text("tls", "min_version", "1.2", "Oldest version of TLS that clients may use: \"1.2\" or \"1.3\"."),
     text(

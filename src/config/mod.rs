@@ -19,12 +19,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 pub use keys::{Form, KEYS, Key, READ_AT_START, RULE_KEYS};
 pub use problem::{Origin, Problem};
 pub use rules::{Client, Rule};
 pub use settings::{Flag, Setting, Settings};
 pub use tls::{
-    Authorities, ClientCertificate, Identity, Tls, TlsMode, TlsVersion, UpstreamTls, UpstreamTlsMode,
+    Authorities, ClientCertificate, ClientUser, Identity, Tls, TlsMode, TlsVersion, UpstreamTls,
+    UpstreamTlsMode,
 };
 pub use value::{HostPort, Pattern, unix_socket};
 
@@ -72,8 +74,12 @@ pub struct Proxy {
     pub idle_timeout: Duration,
     /// Time that a client may be idle in a transaction; zero is no limit.
     pub idle_in_transaction_timeout: Duration,
+    /// Time that a client which has closed its sending side may wait for the next answer; zero is no limit.
+    pub half_closed_timeout: Duration,
     /// Silence after which TCP probes a client; zero leaves that to the operating system.
     pub tcp_keepalive: Duration,
+    /// Whose clients are served; empty for all. Those of the Unix-domain socket are served in any case.
+    pub allowed_clients: Vec<IpNet>,
     /// Time for the startup, login included.
     pub startup_timeout: Duration,
     /// Time for open transactions at shutdown; zero waits for none.

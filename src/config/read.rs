@@ -56,7 +56,9 @@ fn proxy(reader: &mut Reader<'_>) -> Proxy {
             "idle_in_transaction_timeout",
             duration(ZERO..=WEEK),
         ),
+        half_closed_timeout: reader.read("proxy", "half_closed_timeout", duration(ZERO..=WEEK)),
         tcp_keepalive: reader.read("proxy", "tcp_keepalive", keepalive),
+        allowed_clients: reader.read("proxy", "allowed_clients", value::networks),
         startup_timeout: reader.read("proxy", "startup_timeout", duration(MILLISECOND..=HOUR)),
         drain_timeout: reader.read("proxy", "drain_timeout", duration(ZERO..=HOUR)),
     }

@@ -16,6 +16,10 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
     /// Whether they must show one then.
     pub client_certificate: ClientCertificate,
+    /// Which users its certificate lets a client log in as.
+    pub client_user: ClientUser,
+    /// Users for common names that are not theirs.
+    pub client_map: Option<PathBuf>,
     /// The oldest version that clients may use.
     pub min_version: TlsVersion,
 }
@@ -38,6 +42,15 @@ pub enum ClientCertificate {
     Allow,
     /// It is not.
     Require,
+}
+
+/// Which users a certificate is good for. Without a certificate this asks for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientUser {
+    /// Any: that is left to the login.
+    Any,
+    /// The one of its common name, or one that the map has for that. The login follows all the same.
+    Match,
 }
 
 /// A version of TLS.
@@ -116,16 +129,26 @@ impl UpstreamTlsMode {
 pub(super) fn clients(reader: &mut Reader<'_>) -> Tls {
     let modes = [("disable", TlsMode::Disable), ("allow", TlsMode::Allow), ("require", TlsMode::Require)];
     let certificates = [("require", ClientCertificate::Require), ("allow", ClientCertificate::Allow)];
+    let users = [("any", ClientUser::Any), ("match", ClientUser::Match)];
     let versions = [("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)];
     let tls = Tls {
         mode: reader.read("tls", "mode", choice(modes)),
         identity: identity(reader, ["tls", "certificate"], ["tls", "key"]),
         client_ca: reader.read("tls", "client_ca", optional(file)),
         client_certificate: reader.read("tls", "client_certificate", choice(certificates)),
+        client_user: reader.read("tls", "client_user", choice(users)),
+        client_map: reader.read("tls", "client_map", optional(file)),
         min_version: reader.read("tls", "min_version", choice(versions)),
     };
     if tls.mode != TlsMode::Disable && tls.identity.is_none() {
         reader.clash([("tls", "certificate"), ("tls", "mode")], "TLS needs a certificate and its key");
+    }
+    if tls.client_user == ClientUser::Match && tls.client_ca.is_none() {
+        let names = [("tls", "client_ca"), ("tls", "client_user")];
+        reader.clash(names, "there is no certificate that could match: name its authorities");
+    }
+    if tls.client_map.is_some() && tls.client_user == ClientUser::Any {
+        reader.clash([("tls", "client_user"), ("tls", "client_map")], "nothing is matched");
     }
     tls
 }

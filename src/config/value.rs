@@ -1,13 +1,14 @@
 //! From text to typed values: addresses, durations, sizes, numbers and choices. Every refusal tells what is allowed.
 
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 
 use super::problem::nearest;
 
@@ -107,6 +108,18 @@ impl Pattern {
 /// An address to listen on.
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("\"{text}\" is not IP:PORT, such as 127.0.0.1:6432 or [::1]:6432"))
+}
+
+/// Networks and addresses, separated by commas.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let parts = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
+    let network = |part: &str| {
+        let single = || part.parse::<IpAddr>().map(IpNet::from).ok();
+        part.parse().ok().or_else(single).ok_or_else(|| {
+            format!("\"{part}\" is neither a network nor an address, such as 10.0.0.0/8, 192.0.2.7 or ::1")
+        })
+    };
+    parts.map(network).collect()
 }
 
 /// A value, or nothing.
@@ -239,6 +252,19 @@ mod tests {
         assert!(socket_address("localhost:1").unwrap_err().contains("IP:PORT"));
         assert_eq!(optional(socket_address)(""), Ok(None));
         assert!(optional(socket_address)("9432").unwrap_err().ends_with("\"\" for none"));
+    }
+
+    #[test]
+    fn networks_are_a_list() {
+        assert_eq!(networks(" "), Ok(Vec::new()));
+        let read = networks("10.0.0.0/8, 192.0.2.7,::1").expect("valid");
+        assert_eq!(
+            read.iter().map(IpNet::to_string).collect::<Vec<_>>(),
+            ["10.0.0.0/8", "192.0.2.7/32", "::1/128"]
+        );
+        for text in ["10.0.0.0/33", "localhost", "10.0.0.0/8,", "10.0.0.0/8 ::1"] {
+            assert!(networks(text).unwrap_err().contains("is neither a network nor an address"), "{text}");
+        }
     }
 
     #[test]

@@ -107,6 +107,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.inbox.consume(bytes);
     }
 
+    /// Whether everything is written.
+    pub(super) const fn is_drained(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
     /// What is to be written: append to it.
     pub(super) const fn outbox(&mut self) -> &mut Vec<u8> {
         &mut self.outbox
@@ -152,6 +157,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes everything and ends the stream. Ready when all of it is done.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
     /// Reads once. Cancel safe: what was read stays in the inbox.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
@@ -164,8 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Writes everything and ends the stream. Not cancel safe.
     pub(super) async fn close(&mut self) -> io::Result<()> {
-        self.drain().await?;
-        std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
+        std::future::poll_fn(|cx| self.poll_close(cx)).await
     }
 }
 

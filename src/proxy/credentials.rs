@@ -1,5 +1,7 @@
 //! What is read from files besides the configuration: certificates, keys, authorities and passwords.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -53,4 +55,15 @@ impl Credentials {
     pub(super) fn users(&self) -> Option<Arc<Users>> {
         self.users.clone()
     }
+}
+
+/// The files with keys and passwords that everybody on this machine may read. They are used all the same: where files are
+/// mounted, as secrets of containers are, their permissions may not be the operator's choice.
+pub fn readable_by_others(config: &Config) -> Vec<PathBuf> {
+    const OTHERS_READ: u32 = 0o004;
+    let identities = [&config.tls.identity, &config.upstream.tls.identity].into_iter().flatten();
+    let files = identities.map(|identity| &identity.key).chain(&config.auth.file);
+    let is_exposed =
+        |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & OTHERS_READ != 0);
+    files.filter(|path| is_exposed(path)).cloned().collect()
 }

@@ -164,6 +164,12 @@ pub(super) async fn first_packet(
                 if acceptor.as_deref().is_some_and(Acceptor::is_required) && !client.stream().is_tls() {
                     return Err(Refusal::TlsRequired);
                 }
+                if acceptor
+                    .as_deref()
+                    .is_some_and(|acceptor| !acceptor.vouches_for(client.stream(), &asked.client.user))
+                {
+                    return Err(Refusal::Certificate);
+                }
                 client.consume(bytes);
                 client.outbox().extend(negotiated);
                 let binding = acceptor.filter(|_| client.stream().is_tls());
@@ -220,6 +226,7 @@ async fn relay_authentication(
     login: Option<Login>,
 ) -> Result<Option<Greeting>, Refusal> {
     let mut greeting = Greeting { login, ..Greeting::default() };
+    let mut is_half_closed = false;
     loop {
         if relay_greeting(server, client, &mut greeting)? {
             return Ok(Some(greeting));
@@ -233,8 +240,10 @@ async fn relay_authentication(
                     return if greeting.refused { Ok(None) } else { Err(Refusal::ServerClosed) };
                 }
             }
-            read = client.fill() => {
-                if read.map_err(Refusal::Client)? == 0 {
+            read = client.fill(), if !is_half_closed => {
+                is_half_closed = read.map_err(Refusal::Client)? == 0;
+                // Who has said what it wants may still read what comes of it.
+                if is_half_closed && client.received().is_empty() {
                     return Err(Refusal::ClientGone);
                 }
             }

@@ -1,4 +1,5 @@
-//! Clients that stay and do nothing: how long they may, inside of a transaction and outside.
+//! Clients that stay and do nothing: how long they may, inside of a transaction and outside, and with half of the connection
+//! closed.
 //!
 //! The clock is read by others anyway; the timer is set again only when it fires. A session that is at work pays nothing.
 
@@ -15,20 +16,23 @@ pub(super) enum Waiting {
     Outside,
     /// In a transaction.
     Inside,
+    /// It waits itself, and has closed its sending side.
+    HalfClosed,
 }
 
 /// Watches a client. Zero is no limit.
 pub(super) struct Idle {
     outside: Duration,
     inside: Duration,
+    half_closed: Duration,
     /// When something last came from either side.
     since: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Idle {
-    pub(super) const fn new(outside: Duration, inside: Duration) -> Self {
-        Self { outside, inside, since: Duration::ZERO, timer: None }
+    pub(super) const fn new(outside: Duration, inside: Duration, half_closed: Duration) -> Self {
+        Self { outside, inside, half_closed, since: Duration::ZERO, timer: None }
     }
 
     /// Something came.
@@ -41,6 +45,7 @@ impl Idle {
         let limit = match waiting {
             Waiting::Outside => self.outside,
             Waiting::Inside => self.inside,
+            Waiting::HalfClosed => self.half_closed,
         };
         if limit.is_zero() {
             return false;
@@ -76,11 +81,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_place_has_its_limit() {
         let clock = tokio::time::Instant::now().into_std();
-        let mut idle = Idle::new(SECOND * 10, SECOND);
+        let mut idle = Idle::new(SECOND * 10, SECOND, SECOND * 2);
         assert!(!expired(&mut idle, clock, Waiting::Outside));
         tokio::time::advance(SECOND * 5).await;
         assert!(!expired(&mut idle, clock, Waiting::Outside));
         assert!(expired(&mut idle, clock, Waiting::Inside));
+        assert!(expired(&mut idle, clock, Waiting::HalfClosed));
         tokio::time::advance(SECOND * 5).await;
         assert!(expired(&mut idle, clock, Waiting::Outside));
     }
@@ -88,7 +94,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_stirs_has_the_whole_time_again() {
         let clock = tokio::time::Instant::now().into_std();
-        let mut idle = Idle::new(SECOND * 10, Duration::ZERO);
+        let mut idle = Idle::new(SECOND * 10, Duration::ZERO, Duration::ZERO);
         assert!(!expired(&mut idle, clock, Waiting::Outside));
         idle.stir(SECOND * 9);
         tokio::time::advance(SECOND * 18).await;

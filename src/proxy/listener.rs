@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::auth;
+use super::auth::{self, Failures, Login, Users};
 use super::cancel::{self, Registry};
 use super::classes::{Classes, Member};
 use super::connection::Connection;
@@ -59,6 +60,7 @@ struct Shared {
     seats: Crowd<()>,
     users: Crowd<Box<[u8]>>,
     addresses: Crowd<IpAddr>,
+    failures: Failures,
     /// The proxy ends: sessions end as soon as no transaction is open.
     shutdown: CancellationToken,
     /// It has waited long enough: sessions end now.
@@ -87,6 +89,7 @@ pub async fn serve(
         seats: Crowd::new(),
         users: Crowd::new(),
         addresses: Crowd::new(),
+        failures: Failures::default(),
         shutdown: CancellationToken::new(),
         cut_off: CancellationToken::new(),
     });
@@ -206,6 +209,35 @@ impl Shared {
             _among_all: self.seats.enter((), limits.max_connections).ok_or(Refusal::TooMany)?,
         })
     }
+
+    /// Has a client log in to the proxy, unless too many have failed to from its address.
+    async fn log_in(
+        &self,
+        client: &mut Connection<Stream>,
+        peer: Peer,
+        user: &[u8],
+        users: &Users,
+        binding: Option<&[u8]>,
+    ) -> Result<Login, Refusal> {
+        let address = peer.address();
+        if let Some(wait) = address.and_then(|address| self.failures.wait(address)) {
+            return Err(Refusal::Backoff(wait));
+        }
+        let login = auth::authenticate(client, user, users, binding).await;
+        match (address, &login) {
+            (Some(address), Ok(_)) => self.failures.forget(address),
+            (Some(address), Err(Refusal::Password)) => self.failures.count(address),
+            _ => {}
+        }
+        login
+    }
+}
+
+/// Whether clients from there are served. Without a list all are; local ones are in any case.
+fn is_allowed(peer: Peer, allowed: &[IpNet]) -> bool {
+    let address = peer.address();
+    allowed.is_empty()
+        || address.is_none_or(|address| allowed.iter().any(|network| network.contains(&address)))
 }
 
 /// The startup of a client, and its seat: a request to cancel needs none. `None` if there is nothing more to do for it.
@@ -215,7 +247,9 @@ async fn welcome<'a>(
     setup: &Setup,
     shared: &'a Shared,
 ) -> Result<Option<(Opened, Manner, u64, Seat<'a>)>, Refusal> {
+    let is_allowed = is_allowed(peer, &setup.config.proxy.allowed_clients);
     match handshake::first_packet(client, &setup.credentials).await? {
+        _ if !is_allowed => Err(Refusal::NotAllowed),
         First::Cancel(key) => {
             shared.telemetry.cancel_requested();
             shared.registry.cancel(&key).await;
@@ -225,7 +259,7 @@ async fn welcome<'a>(
             let user = &asked.client.user;
             let seat = shared.seat(user.clone(), peer, &setup.config.proxy)?;
             let login = match setup.credentials.users() {
-                Some(users) => Some(auth::authenticate(client, user, &users, binding.as_deref()).await?),
+                Some(users) => Some(shared.log_in(client, peer, user, &users, binding.as_deref()).await?),
                 None => None,
             };
             let mode = asked.mode.unwrap_or_else(|| setup.config.mode_for(&asked.client));
@@ -266,11 +300,13 @@ async fn run(
     let member = Member::new(Arc::clone(&shared.classes), database);
     let ledger = Ledger { id, telemetry, held: 0, place, member };
     let shutdown = Shutdown::new(&shared.shutdown, &shared.cut_off);
-    let idle = match mode {
+    let limits = &setup.config.proxy;
+    let (outside, inside) = match mode {
         // Who is idle is not known where transactions are not followed.
-        Mode::Off => Idle::new(Duration::ZERO, Duration::ZERO),
-        _ => Idle::new(setup.config.proxy.idle_timeout, setup.config.proxy.idle_in_transaction_timeout),
+        Mode::Off => (Duration::ZERO, Duration::ZERO),
+        _ => (limits.idle_timeout, limits.idle_in_transaction_timeout),
     };
+    let idle = Idle::new(outside, inside, limits.half_closed_timeout);
     let (lock_table, mode) = (lock_table.name(), mode.name());
     tracing::debug!(session = id, dialect = dialect.name(), mode, lock_table, "session begins");
     let (ending, orphaned) =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::credentials::{Credentials, Error};
+use super::credentials::{Credentials, Error, readable_by_others};
 use super::upstream::Database;
 use crate::config::Config;
 use crate::replay::{LockTable, Mode, Policy};
@@ -50,6 +50,9 @@ impl Live {
 impl Setup {
     fn load(config: Config) -> Result<Self, Error> {
         let credentials = Credentials::load(&config)?;
+        for path in readable_by_others(&config) {
+            tracing::warn!(file = %path.display(), "everybody on this machine may read this file: chmod 600");
+        }
         Ok(Self { policy: Arc::new(config.policy()), credentials, config })
     }
 

@@ -42,7 +42,8 @@ impl Wishes {
 pub(super) struct Parameters {
     /// The startup packet for the database.
     pub(super) packet: Vec<u8>,
-    /// What the client wants done about conflicts, if it says so.
+    /// What the client wants done about conflicts, if it says so; nothing where it replicates: that is not a session of
+    /// transactions.
     pub(super) mode: Option<Mode>,
     /// Whether it wants to be told of transactions that were run again.
     pub(super) report: bool,
@@ -88,7 +89,7 @@ impl Parameters {
     pub(super) fn read<'a>(
         parameters: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<Self, BadParameter> {
-        let (mut in_options, mut alone) = (Wishes::default(), Wishes::default());
+        let (mut in_options, mut alone, mut replicates) = (Wishes::default(), Wishes::default(), false);
         let mut client = Client::default();
         let mut kept: Vec<(&[u8], Vec<u8>)> = Vec::new();
         for (name, value) in parameters {
@@ -102,6 +103,7 @@ impl Parameters {
                     kept.extend(left.map(|left| (name, left)));
                     continue;
                 }
+                b"replication" => replicates = is_replication(value),
                 b"user" => client.user = value.into(),
                 b"database" => client.database = value.into(),
                 b"application_name" => client.application_name = value.into(),
@@ -113,7 +115,7 @@ impl Parameters {
             client.database.clone_from(&client.user);
         }
         let packet = startup_message(kept.iter().map(|(name, value)| (*name, value.as_slice())));
-        let mode = alone.mode.or(in_options.mode);
+        let mode = if replicates { Some(Mode::Off) } else { alone.mode.or(in_options.mode) };
         let report = alone.report.or(in_options.report).unwrap_or_default();
         Ok(Self { packet, mode, report, client })
     }
@@ -129,6 +131,13 @@ fn read_options(text: &[u8], wishes: &mut Wishes) -> Result<Option<Vec<u8>>, Bad
         wishes.read(&switch.name, switch.value.as_deref().unwrap_or_default())?;
     }
     Ok(options::without(text, ours.into_iter().map(|switch| switch.span)))
+}
+
+/// Whether the parameter `replication` asks for what it is called. Its values are `database` and those of a boolean.
+fn is_replication(value: &[u8]) -> bool {
+    let value = value.to_ascii_lowercase();
+    let is_false = |word: &[u8]| !value.is_empty() && word.starts_with(&value) && value != b"o";
+    !value.is_empty() && value != b"0" && ![&b"false"[..], b"off", b"no"].into_iter().any(is_false)
 }
 
 fn is_ours(name: &[u8]) -> bool {
@@ -209,5 +218,20 @@ mod tests {
         let expected =
             Client { user: (*b"ann").into(), database: (*b"ann").into(), application_name: (*b"app").into() };
         assert_eq!(client, expected);
+    }
+
+    #[test]
+    fn replication_is_relayed_whatever_else_is_asked() {
+        let mode = |value: &str| {
+            let parameters: [(&[u8], &[u8]); 2] =
+                [(b"replication", value.as_bytes()), (b"reprise.mode", b"transparent")];
+            Parameters::read(parameters.into_iter()).unwrap().mode
+        };
+        for value in ["database", "true", "on", "1", "YES"] {
+            assert_eq!(mode(value), Some(Mode::Off), "{value}");
+        }
+        for value in ["false", "F", "off", "of", "no", "0", ""] {
+            assert_eq!(mode(value), Some(Mode::Transparent), "{value}");
+        }
     }
 }

@@ -60,6 +60,15 @@ pub(super) enum Refusal {
     /// The client has logged in, and cannot be logged in to the database.
     #[error("could not log in to the database")]
     Login(#[source] LoginFailure),
+    /// It comes from an address that is not served.
+    #[error("connections from this address are not served")]
+    NotAllowed,
+    /// Its certificate is not that of the user that it wants to be.
+    #[error("certificate authentication failed: the certificate is not for this user")]
+    Certificate,
+    /// Too many logins from its address have failed.
+    #[error("too many failed logins from this address: try again in {} s", .0.as_secs_f64().ceil())]
+    Backoff(Duration),
     /// The startup was not complete in time.
     #[error("canceling authentication due to timeout ({0:?})")]
     TimedOut(Duration),
@@ -108,9 +117,12 @@ impl Refusal {
             | Self::Smuggled
             | Self::Sasl => Some(SqlState::PROTOCOL_VIOLATION),
             Self::Parameter(bad) => Some(bad.sqlstate()),
-            Self::TlsRequired | Self::ChannelBinding | Self::Login(_) => {
-                Some(SqlState::INVALID_AUTHORIZATION)
-            }
+            Self::TlsRequired
+            | Self::ChannelBinding
+            | Self::Login(_)
+            | Self::NotAllowed
+            | Self::Certificate
+            | Self::Backoff(_) => Some(SqlState::INVALID_AUTHORIZATION),
             Self::Password => Some(SqlState::INVALID_PASSWORD),
             Self::Protocol { .. } | Self::LockTable => Some(SqlState::FEATURE_NOT_SUPPORTED),
             Self::TimedOut(_) => Some(SqlState::QUERY_CANCELED),
@@ -153,6 +165,9 @@ impl Refusal {
             Self::Parameter(_) => Some(telemetry::Refusal::BadParameter),
             Self::LockTable => Some(telemetry::Refusal::LockTable),
             Self::Password => Some(telemetry::Refusal::AuthenticationFailed),
+            Self::NotAllowed => Some(telemetry::Refusal::AddressNotAllowed),
+            Self::Certificate => Some(telemetry::Refusal::CertificateMismatch),
+            Self::Backoff(_) => Some(telemetry::Refusal::LoginBackoff),
             Self::Login(_) => Some(telemetry::Refusal::UpstreamLoginFailed),
             Self::TlsRequired => Some(telemetry::Refusal::TlsRequired),
             Self::TlsFailed(_) => Some(telemetry::Refusal::TlsFailed),

@@ -96,6 +96,8 @@ pub(super) struct Session<C, S> {
     clock: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     idle: Idle,
+    /// The client has closed its sending side: it may still wait for answers.
+    is_half_closed: bool,
     ledger: Ledger,
 }
 
@@ -200,7 +202,20 @@ where
         ledger: Ledger,
     ) -> Self {
         let (bells, clock) = (Bells::new(), Instant::now());
-        Self { engine, client, server, registration, shutdown, bells, clock, timer: None, idle, ledger }
+        let (timer, is_half_closed) = (None, false);
+        Self {
+            engine,
+            client,
+            server,
+            registration,
+            shutdown,
+            bells,
+            clock,
+            timer,
+            idle,
+            is_half_closed,
+            ledger,
+        }
     }
 
     /// Runs to the end. Returns why it ended, and the key to cancel what the server may still be at work on for nobody.
@@ -253,7 +268,7 @@ where
         self.client.outbox().extend(goodbye.unwrap_or_default());
         self.with_engine(|engine, out| engine.frontend_closed(now, out));
         self.ledger.place.leave();
-        if !matches!(ending, Ending::ClientLeft | Ending::Client(_)) {
+        if self.client.is_drained() || !matches!(ending, Ending::ClientLeft | Ending::Client(_)) {
             // A client that reads no more cannot be told: its connection is closed all the same.
             let _ = tokio::time::timeout(Duration::from_secs(5), self.client.close()).await;
         }
@@ -294,16 +309,18 @@ where
         };
         self.bells.client.ring();
         match read {
-            Ok(0) => Err(Ending::ClientLeft),
-            Ok(_) => self.take_requests().map(|()| true),
-            Err(error) => Err(Ending::Client(error)),
+            Ok(0) => self.is_half_closed = true,
+            Ok(_) => self.take_requests()?,
+            Err(error) => return Err(Ending::Client(error)),
         }
+        Ok(true)
     }
 
     /// Whether the client is read. While its requests must wait only a little more is read, for that is how it is noticed
     /// that the client went away.
     fn listens_to_client(&self) -> bool {
-        self.engine.takes_requests() || self.client.received().len() < WAITING_BYTES
+        let has_room = self.client.received().len() < WAITING_BYTES;
+        !self.is_half_closed && (self.engine.takes_requests() || has_room)
     }
 
     fn poll_server(&mut self) -> Result<bool, Ending> {
@@ -450,6 +467,9 @@ where
 
     /// A client that does nothing for too long is told so, and its session ends.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        if self.is_half_closed {
+            return self.poll_half_closed(cx);
+        }
         let (waiting, ending) =
             match (self.engine.awaits_answer() || !self.engine.takes_requests(), self.engine.is_busy()) {
                 (true, _) => return Ok(()),
@@ -457,6 +477,19 @@ where
                 (false, false) => (Waiting::Outside, Ending::Idle),
             };
         if self.idle.poll(cx, self.clock, waiting) { Err(ending) } else { Ok(()) }
+    }
+
+    /// A client that will say no more gets the answers that it is owed, for as long as they come: it may be gone altogether.
+    fn poll_half_closed(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        let is_owed = self.engine.owes_last_answers() || !self.client.is_drained();
+        if !is_owed || self.idle.poll(cx, self.clock, Waiting::HalfClosed) {
+            return Err(Ending::ClientLeft);
+        }
+        if self.engine.only_relays() {
+            // What goes wrong with that shows where answers are read.
+            let _ = self.server.poll_close(cx);
+        }
+        Ok(())
     }
 
     /// A session ends at the first moment outside a transaction once the proxy shuts down.

@@ -118,10 +118,10 @@ impl Drop for Local {
 }
 
 impl Peer {
-    /// The address by which its sessions are counted.
+    /// Its address, if it has one: that of IPv4 where a socket of IPv6 has taken it.
     pub(super) const fn address(self) -> Option<IpAddr> {
         match self {
-            Self::Remote(address) => Some(address.ip()),
+            Self::Remote(address) => Some(address.ip().to_canonical()),
             Self::Local => None,
         }
     }

@@ -229,6 +229,18 @@ impl Engine {
         !self.outstanding.is_empty()
     }
 
+    /// Whether a client that will say no more is owed answers, or their end by the server. What it has begun and cannot end,
+    /// a message, a batch or a transaction, is of no more use.
+    pub fn owes_last_answers(&self) -> bool {
+        let awaits = self.awaits_answer() && self.outstanding.are_complete();
+        self.only_relays() || (self.frontend_rest == 0 && (awaits || !self.takes_requests()))
+    }
+
+    /// Whether nothing is followed: bytes are relayed.
+    pub fn only_relays(&self) -> bool {
+        self.policy.mode == Mode::Off
+    }
+
     /// Whether a commit is sent and not answered: nobody knows its outcome if the session ends here.
     pub fn is_committing(&self) -> bool {
         self.unit.statements > 0 && self.outstanding.may_commit()

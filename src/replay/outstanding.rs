@@ -267,6 +267,12 @@ impl Outstanding {
         self.copying
     }
 
+    /// Whether the server answers all of them without another word of the client.
+    pub(super) fn are_complete(&self) -> bool {
+        let is_flushed = self.requests.back().is_some_and(|last| last.flushed);
+        !self.copying && (self.ends_cycle() || is_flushed)
+    }
+
     /// Whether every request is answered.
     pub(super) fn is_empty(&self) -> bool {
         self.requests.is_empty()
@@ -372,6 +378,20 @@ mod tests {
         let mut outstanding = with(b"QQ");
         outstanding.fail(|_| panic!("nothing is skipped"));
         assert_eq!(outstanding.len(), 2);
+    }
+
+    #[test]
+    fn a_batch_and_copied_data_need_their_end() {
+        for (tags, complete) in
+            [(&b"Q"[..], true), (b"PBE", false), (b"PBEH", true), (b"PBEHB", false), (b"PBES", true)]
+        {
+            assert_eq!(with(tags).are_complete(), complete, "{tags:?}");
+        }
+        let mut outstanding = with(b"Q");
+        outstanding.begin_copy_in();
+        assert!(!outstanding.are_complete());
+        outstanding.push(b'c', Owner::Unjournalled);
+        assert!(outstanding.are_complete());
     }
 
     #[test]

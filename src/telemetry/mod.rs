@@ -36,6 +36,8 @@ pub enum Refusal {
     MaxConnectionsPerUser,
     /// `max_connections_per_address` are being served.
     MaxConnectionsPerAddress,
+    /// Its address is not among those that are served.
+    AddressNotAllowed,
     /// The startup message did not come in time.
     StartupTimeout,
     /// What came was no startup message, or one of a protocol that is not spoken.
@@ -54,6 +56,10 @@ pub enum Refusal {
     TlsFailed,
     /// The client did not prove that it knows its password.
     AuthenticationFailed,
+    /// Its certificate is another user's.
+    CertificateMismatch,
+    /// Too many logins from its address have failed.
+    LoginBackoff,
     /// The client has logged in, and could not be logged in to the database.
     UpstreamLoginFailed,
     /// The client insists on a login that is bound to its TLS connection.
@@ -62,10 +68,11 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every cause.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::MaxConnections,
         Self::MaxConnectionsPerUser,
         Self::MaxConnectionsPerAddress,
+        Self::AddressNotAllowed,
         Self::StartupTimeout,
         Self::ProtocolViolation,
         Self::BadParameter,
@@ -75,6 +82,8 @@ impl Refusal {
         Self::TlsRequired,
         Self::TlsFailed,
         Self::AuthenticationFailed,
+        Self::CertificateMismatch,
+        Self::LoginBackoff,
         Self::UpstreamLoginFailed,
         Self::ChannelBinding,
     ];
@@ -85,6 +94,7 @@ impl Refusal {
             Self::MaxConnections => "max_connections",
             Self::MaxConnectionsPerUser => "max_connections_per_user",
             Self::MaxConnectionsPerAddress => "max_connections_per_address",
+            Self::AddressNotAllowed => "address_not_allowed",
             Self::StartupTimeout => "startup_timeout",
             Self::ProtocolViolation => "protocol_violation",
             Self::BadParameter => "bad_parameter",
@@ -94,6 +104,8 @@ impl Refusal {
             Self::TlsRequired => "tls_required",
             Self::TlsFailed => "tls_failed",
             Self::AuthenticationFailed => "authentication_failed",
+            Self::CertificateMismatch => "certificate_mismatch",
+            Self::LoginBackoff => "login_backoff",
             Self::UpstreamLoginFailed => "upstream_login_failed",
             Self::ChannelBinding => "channel_binding",
         }

@@ -1,4 +1,5 @@
-//! Clients that go away in the middle: the server is rid of them at once, with their locks, and so is the proxy.
+//! Clients that go away in the middle: the server is rid of them, with their locks, and so is the proxy. While one of them
+//! awaits an answer, it might have closed its sending side only: that takes the time that is given to those.
 
 use std::time::Duration;
 
@@ -7,6 +8,15 @@ use reprise::config::Config;
 use reprise::replay::Dialect;
 
 use crate::support::{DIALECTS, Scene};
+
+/// A client of a proxy that waits for nobody for long.
+async fn leaving(dialect: Dialect) -> Scene {
+    Scene::with(dialect, impatient).await
+}
+
+fn impatient(config: &mut Config) {
+    config.proxy.half_closed_timeout = Duration::from_millis(200);
+}
 
 /// Drops the client, and waits until nothing is left of it anywhere.
 async fn expect_gone(scene: Scene) {
@@ -28,7 +38,7 @@ async fn begin(scene: &mut Scene) {
 #[tokio::test]
 async fn in_an_open_transaction() {
     for dialect in DIALECTS {
-        let mut scene = Scene::start(dialect).await;
+        let mut scene = leaving(dialect).await;
         begin(&mut scene).await;
         let abandoned = "reprise_transactions_total{kind=\"explicit\",outcome=\"abandoned\"}";
         assert_eq!(scene.proxy.metric(abandoned), 0.0);
@@ -39,7 +49,7 @@ async fn in_an_open_transaction() {
 #[tokio::test]
 async fn with_terminate() {
     for dialect in DIALECTS {
-        let mut scene = Scene::start(dialect).await;
+        let mut scene = leaving(dialect).await;
         begin(&mut scene).await;
         scene.client.send([Frontend::Terminate]).await;
         expect_gone(scene).await;
@@ -49,7 +59,7 @@ async fn with_terminate() {
 #[tokio::test]
 async fn in_a_statement_that_runs() {
     for dialect in DIALECTS {
-        let mut scene = Scene::start(dialect).await;
+        let mut scene = leaving(dialect).await;
         begin(&mut scene).await;
         scene.client.send([Frontend::Query("SELECT pg_sleep(600)".into())]).await;
         let sleeps = "SELECT count(*) FROM pg_stat_activity \
@@ -63,7 +73,7 @@ async fn in_a_statement_that_runs() {
 #[tokio::test]
 async fn in_the_middle_of_a_message() {
     for dialect in DIALECTS {
-        let mut scene = Scene::start(dialect).await;
+        let mut scene = leaving(dialect).await;
         begin(&mut scene).await;
         let message = Frontend::Query("INSERT INTO journal VALUES ('half')".into()).encode();
         scene.client.send_bytes(&message[..message.len() / 2]).await;
@@ -74,7 +84,7 @@ async fn in_the_middle_of_a_message() {
 #[tokio::test]
 async fn in_the_middle_of_a_large_result() {
     for dialect in DIALECTS {
-        let mut scene = Scene::start(dialect).await;
+        let mut scene = leaving(dialect).await;
         begin(&mut scene).await;
         let rows = "SELECT repeat('x', 1000) FROM generate_series(1, 10000000)";
         scene.client.send([Frontend::Query(rows.into())]).await;
@@ -86,7 +96,7 @@ async fn in_the_middle_of_a_large_result() {
 #[tokio::test]
 async fn in_the_middle_of_copied_rows() {
     for dialect in DIALECTS {
-        let mut scene = Scene::start(dialect).await;
+        let mut scene = leaving(dialect).await;
         begin(&mut scene).await;
         scene.client.send([Frontend::Query("COPY kv FROM STDIN".into())]).await;
         assert!(scene.client.receive().await.is_some());
@@ -97,6 +107,7 @@ async fn in_the_middle_of_copied_rows() {
 
 /// Pauses of any length up to an hour.
 fn pause(config: &mut Config) {
+    impatient(config);
     config.retry.policy.initial_backoff = Duration::from_secs(3600);
     config.retry.policy.max_backoff = Duration::from_secs(3600);
     config.retry.policy.timeout = Duration::from_secs(7200);
@@ -128,7 +139,7 @@ async fn while_the_proxy_pauses_and_more_requests_wait() {
 #[tokio::test]
 async fn while_a_replay_waits_for_a_lock() {
     for dialect in DIALECTS {
-        let mut scene = Scene::start(dialect).await;
+        let mut scene = leaving(dialect).await;
         let mut other = scene.database.wire().await;
         begin(&mut scene).await;
         // The lock goes from the failed attempt to the other one, who keeps it from the replay.

@@ -5,6 +5,7 @@
 //! whether a session waits; conflicts that do not come from another session come from functions that count their calls
 //! in sequences, which no rollback undoes.
 
+mod admission;
 mod authentication;
 mod bad_input;
 mod bad_upstream;
@@ -14,7 +15,9 @@ mod connection_limits;
 mod departures;
 mod golden_cases;
 mod governor;
+mod half_closed;
 mod hidden;
+mod hostile;
 mod idle;
 mod limits;
 mod lock_table;
@@ -23,6 +26,7 @@ mod own_logins;
 mod postgres_dialect;
 #[path = "../program/mod.rs"]
 mod program;
+mod replication;
 mod report;
 mod round_trips;
 mod service;
@@ -34,3 +38,4 @@ mod tls_clients;
 mod tls_upstream;
 mod transparency;
 mod turns;
+mod wire_edges;

@@ -6,10 +6,12 @@
 
 mod client;
 mod exchange;
+mod failures;
 mod scram;
 mod userlist;
 
 pub(super) use client::{Login, LoginFailure};
 pub(super) use exchange::authenticate;
+pub(super) use failures::Failures;
 pub use userlist::Error;
-pub(super) use userlist::Users;
+pub(super) use userlist::{Users, pairs};

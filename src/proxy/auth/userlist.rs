@@ -58,13 +58,9 @@ pub enum Error {
 impl Users {
     /// Reads the file.
     pub(in crate::proxy) fn load(path: &Path) -> Result<Self, Error> {
-        let unreadable = |error| Error::Unreadable { path: path.to_owned(), error };
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let mut users = HashMap::new();
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| has_user(line)) {
-            let wrong = |problem| Error::Line { path: path.to_owned(), line: number + 1, problem };
-            let (name, rest) = field(line).ok_or_else(|| wrong("expected \"user\" \"password\""))?;
-            let (value, _) = field(rest).ok_or_else(|| wrong("expected \"user\" \"password\""))?;
+        for (line, name, value) in pairs(path, "expected \"user\" \"password\"")? {
+            let wrong = |problem| Error::Line { path: path.to_owned(), line, problem };
             if is_md5(&value) {
                 return Err(wrong(
                     "an MD5 password cannot be used: write a SCRAM secret, or the password itself",
@@ -92,6 +88,21 @@ impl Users {
         };
         self.users.get(name).cloned().unwrap_or_else(stranger)
     }
+}
+
+/// The pairs of quoted texts in a file, each with its line.
+pub(in crate::proxy) fn pairs(
+    path: &Path,
+    expected: &'static str,
+) -> Result<Vec<(usize, String, String)>, Error> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| Error::Unreadable { path: path.to_owned(), error })?;
+    let lines = text.lines().enumerate().filter(|(_, line)| has_user(line));
+    let pair = |(number, line)| {
+        let pair = field(line).and_then(|(first, rest)| Some((number + 1, first, field(rest)?.0)));
+        pair.ok_or_else(|| Error::Line { path: path.to_owned(), line: number + 1, problem: expected })
+    };
+    lines.map(pair).collect()
 }
 
 /// Whether a line is neither empty nor a comment.

@@ -11,6 +11,7 @@ use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{DEFAULT_VERSIONS, ServerConfig, SupportedProtocolVersion};
 
 use super::files::{self, Error};
+use super::names::Names;
 use super::{ALPN, Stream, binding, provider};
 use crate::config::{ClientCertificate, Tls, TlsMode, TlsVersion};
 
@@ -20,6 +21,8 @@ pub(in crate::proxy) struct Acceptor {
     is_required: bool,
     /// What the logins of clients can be bound to: a hash of the certificate.
     binding: Option<Arc<[u8]>>,
+    /// Which users a certificate is good for; `None` for any.
+    names: Option<Names>,
 }
 
 /// How a client came to TLS.
@@ -51,7 +54,8 @@ impl Acceptor {
         // shows its certificate again.
         config.ticketer = Ticketer::new().map_err(Error::Unusable)?;
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Ok(Some(Self { acceptor, binding, is_required: options.mode == TlsMode::Require }))
+        let names = Names::load(options)?;
+        Ok(Some(Self { acceptor, binding, names, is_required: options.mode == TlsMode::Require }))
     }
 
     /// What a login over a connection that it has encrypted can be bound to.
@@ -62,6 +66,12 @@ impl Acceptor {
     /// Whether a client must use TLS.
     pub(in crate::proxy) const fn is_required(&self) -> bool {
         self.is_required
+    }
+
+    /// Whether a client may be this user as far as its certificate goes. Without one that is left to its login.
+    pub(in crate::proxy) fn vouches_for(&self, client: &Stream, user: &[u8]) -> bool {
+        let (Some(names), Some(certificate)) = (&self.names, client.certificate()) else { return true };
+        names.fit(certificate, user)
     }
 
     /// Encrypts a connection of which nothing but requests for that has been read.

@@ -9,6 +9,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 
 use crate::config::Identity;
+use crate::proxy::auth;
 
 /// Why there is no TLS as it is configured.
 #[derive(Debug, Error)]
@@ -29,6 +30,9 @@ pub enum Error {
         /// What is wrong with it.
         error: pem::Error,
     },
+    /// The map of names is not as it should be.
+    #[error(transparent)]
+    Map(#[from] auth::Error),
     /// A file has no certificate.
     #[error("{} has no certificate (-----BEGIN CERTIFICATE-----)", path.display())]
     NoCertificate {

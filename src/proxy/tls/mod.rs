@@ -4,6 +4,7 @@ mod accept;
 mod binding;
 mod connect;
 mod files;
+mod names;
 mod stream;
 mod verify;
 

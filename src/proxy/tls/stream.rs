@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 
 /// The first byte of a TLS connection: the type of the record that a ClientHello comes in.
 const HANDSHAKE: u8 = 0x16;
@@ -32,6 +33,12 @@ impl Stream {
     /// Whether it is a Unix-domain socket: nobody outside of the machine can listen or interfere.
     pub(in crate::proxy) const fn is_local(&self) -> bool {
         matches!(self, Self::Unix(_))
+    }
+
+    /// The certificate that the other side has shown.
+    pub(in crate::proxy) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        let Self::Tls(stream) = self else { return None };
+        stream.get_ref().1.peer_certificates()?.first()
     }
 
     /// Waits for a client's first byte, and tells whether TLS begins with it. Nothing is taken from the socket.

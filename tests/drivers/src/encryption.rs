@@ -3,6 +3,7 @@
 use certificates::Authority;
 use reprise::config::Identity;
 
+use crate::middleman::Middleman;
 use crate::target::Kind;
 
 /// How a driver comes to TLS.
@@ -63,6 +64,12 @@ impl Certificates {
             settings.push(("REPRISE_UPSTREAM_TLS_SERVER_NAME", HOST.into()));
         }
         settings
+    }
+
+    /// Who stands between a driver and a proxy with these settings.
+    pub(crate) fn middleman(&self, tls: Tls) -> Middleman {
+        let shown = (tls == Tls::Certificate).then_some(&self.client);
+        Middleman::new(&self.server, self.authority.trusting(shown), HOST)
     }
 
     /// Proxies that a driver must not take for the one it looks for, and what it must verify to see that.

@@ -11,6 +11,7 @@
 mod catalogue;
 mod checks;
 mod encryption;
+mod middleman;
 mod program;
 mod proxy;
 mod recorder;

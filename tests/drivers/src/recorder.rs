@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::middleman::{Middleman, Sides};
 use crate::target::PATIENCE;
 
 type Streams = Arc<Mutex<Vec<Stream>>>;
@@ -29,11 +29,11 @@ pub(crate) enum Opening {
 }
 
 /// The length and code of an SSLRequest, and of a CancelRequest with a key of four bytes.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+pub(crate) const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const CANCEL_REQUEST: [u8; 8] = [0, 0, 0, 16, 4, 210, 22, 46];
 
 /// The first byte of a TLS handshake.
-const HANDSHAKE: u8 = 0x16;
+pub(crate) const HANDSHAKE: u8 = 0x16;
 
 /// What a server sent on one connection.
 #[derive(Default)]
@@ -77,7 +77,30 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
+    /// Relays bytes as they are.
     pub(crate) async fn start(to: SocketAddr) -> io::Result<Self> {
+        Self::listen(move |client| async move {
+            let server = TcpStream::connect(to).await?;
+            server.set_nodelay(true)?;
+            Ok::<Sides, _>((Box::new(client), Box::new(server)))
+        })
+        .await
+    }
+
+    /// Relays what passes within TLS.
+    pub(crate) async fn within_tls(to: SocketAddr, middleman: Middleman) -> io::Result<Self> {
+        Self::listen(move |client| {
+            let middleman = middleman.clone();
+            async move { middleman.open(client, to).await }
+        })
+        .await
+    }
+
+    /// Relays what passes between the two sides of each connection that `open` makes of a client.
+    async fn listen<F>(open: impl Fn(TcpStream) -> F + Clone + Send + Sync + 'static) -> io::Result<Self>
+    where
+        F: Future<Output = io::Result<Sides>> + Send,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let streams = Streams::default();
@@ -89,10 +112,14 @@ impl Recorder {
                     streams.push(Stream::default());
                     streams.len() - 1
                 };
-                let kept = Arc::clone(&kept);
+                let (kept, open) = (Arc::clone(&kept), open.clone());
                 tokio::spawn(async move {
+                    let relayed = async {
+                        client.set_nodelay(true)?;
+                        relay(open(client).await?, Arc::clone(&kept), stream).await
+                    };
                     // However it ends, the recording says what came of it.
-                    let _ = relay(client, to, Arc::clone(&kept), stream).await;
+                    let _ = relayed.await;
                     kept.lock().unwrap_or_else(PoisonError::into_inner)[stream].is_closed = true;
                 });
             }
@@ -124,12 +151,9 @@ impl Recorder {
     }
 }
 
-async fn relay(client: TcpStream, to: SocketAddr, streams: Streams, stream: usize) -> io::Result<()> {
-    let server = TcpStream::connect(to).await?;
-    client.set_nodelay(true)?;
-    server.set_nodelay(true)?;
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
+async fn relay((client, server): Sides, streams: Streams, stream: usize) -> io::Result<()> {
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_server, to_server) = tokio::io::split(server);
     let keep = |keep: fn(&mut Stream, &[u8])| {
         let streams = &streams;
         move |bytes: &[u8]| keep(&mut streams.lock().unwrap_or_else(PoisonError::into_inner)[stream], bytes)
@@ -144,7 +168,11 @@ async fn relay(client: TcpStream, to: SocketAddr, streams: Streams, stream: usiz
 }
 
 /// Copies until one side ends; that end is passed on with the drop of the half to write to.
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, record: impl Fn(&[u8])) -> io::Result<()> {
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    record: impl Fn(&[u8]),
+) -> io::Result<()> {
     let mut buffer = vec![0; 16 << 10];
     loop {
         let length = from.read(&mut buffer).await?;
@@ -153,6 +181,7 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, record: impl Fn(&
         }
         record(&buffer[..length]);
         to.write_all(&buffer[..length]).await?;
+        to.flush().await?;
     }
 }
 

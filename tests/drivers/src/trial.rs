@@ -41,6 +41,8 @@ enum Way<'a> {
     Direct,
     Through(&'a Proxy),
     Encrypted(&'a Proxy, &'a Certificates),
+    /// The same, by a relay that sees what is said within TLS; only what is compared is done by this way.
+    Unwrapped(&'a Proxy, &'a Certificates),
 }
 
 impl Way<'_> {
@@ -49,13 +51,14 @@ impl Way<'_> {
             Self::Direct => "directly",
             Self::Through(_) => "through Reprise",
             Self::Encrypted(..) => "through Reprise with TLS",
+            Self::Unwrapped(..) => "through Reprise with TLS that is looked into",
         }
     }
 
     fn address(self, target: &Target) -> SocketAddr {
         match self {
             Self::Direct => target.address,
-            Self::Through(proxy) | Self::Encrypted(proxy, _) => proxy.address,
+            Self::Through(proxy) | Self::Encrypted(proxy, _) | Self::Unwrapped(proxy, _) => proxy.address,
         }
     }
 
@@ -63,7 +66,9 @@ impl Way<'_> {
     fn url(self, driver: &Driver, target: &Target, port: u16) -> String {
         let (host, tls) = match self {
             Self::Direct | Self::Through(_) => ("127.0.0.1", "sslmode=disable".into()),
-            Self::Encrypted(_, certificates) => certificates.url(driver.tls),
+            Self::Encrypted(_, certificates) | Self::Unwrapped(_, certificates) => {
+                certificates.url(driver.tls)
+            }
         };
         let (user, database) = (target.kind.user(), &target.database);
         format!("postgres://{user}@{host}:{port}/{database}?{tls}&application_name=drivers")
@@ -72,8 +77,13 @@ impl Way<'_> {
     fn expected(self, check: &Check) -> &str {
         match self {
             Self::Direct => check.direct,
-            Self::Through(_) | Self::Encrypted(..) => check.through,
+            Self::Through(_) | Self::Encrypted(..) | Self::Unwrapped(..) => check.through,
         }
+    }
+
+    /// Whether it does a check.
+    fn does(self, check: &Check) -> bool {
+        check.is_compared || !matches!(self, Self::Unwrapped(..))
     }
 }
 
@@ -117,10 +127,17 @@ impl Trial<'_> {
             let recorder = Recorder::start(way.address(&self.target)).await?;
             recordings.push(self.travel(way, &recorder).await.context(way.name())?);
         }
-        if let Some(difference) = difference(&recordings[0], &recordings[1]) {
-            self.outcome.wrong.push(format!("on {}: other bytes: {difference}", kind.name()));
-        }
         let encrypted = self.proxy(certificates.settings(self.driver.tls, kind)).await?;
+        let way = Way::Unwrapped(&encrypted, certificates);
+        let middleman = certificates.middleman(self.driver.tls);
+        let recorder = Recorder::within_tls(way.address(&self.target), middleman).await?;
+        recordings.push(self.travel(way, &recorder).await.context(way.name())?);
+        for (recording, tls) in recordings[1..].iter().zip(["without", "with"]) {
+            if let Some(difference) = difference(&recordings[0], recording) {
+                let told = format!("on {}: other bytes {tls} TLS: {difference}", kind.name());
+                self.outcome.wrong.push(told);
+            }
+        }
         let way = Way::Encrypted(&encrypted, certificates);
         let recorder = Recorder::start(way.address(&self.target)).await?;
         self.travel(way, &recorder).await.context(way.name())?;
@@ -137,8 +154,8 @@ impl Trial<'_> {
         Proxy::start(self.target.address, settings).await
     }
 
-    /// Runs the checks by one way. The recording is that of those whose bytes are compared, which come first; of what is
-    /// encrypted there is none.
+    /// Runs the checks by one way. The recording is that of those whose bytes are compared, which come first; of what the relay
+    /// cannot read there is none.
     async fn travel(&mut self, way: Way<'_>, recorder: &Recorder) -> Result<Recording> {
         let (target, outcome) = (&self.target, &mut *self.outcome);
         let url = way.url(self.driver, target, recorder.address.port());
@@ -146,7 +163,7 @@ impl Trial<'_> {
         outcome.version = program.run("version", target).await?;
         let mut recording = matches!(way, Way::Encrypted(..)).then(Recording::new);
         let mut conflicts = (0, 0);
-        for check in &self.checks {
+        for check in self.checks.iter().filter(|check| way.does(check)) {
             if !check.is_compared && recording.is_none() {
                 recording = Some(recorder.frames().await?);
             }
@@ -157,7 +174,7 @@ impl Trial<'_> {
                 let (way, kind, name) = (way.name(), target.kind.name(), check.name);
                 outcome.wrong.push(format!("on {kind}, {name} {way}: {seen:?}, not {expected:?}"));
             }
-            if let Way::Through(proxy) | Way::Encrypted(proxy, _) = way {
+            if let Way::Through(proxy) | Way::Encrypted(proxy, _) | Way::Unwrapped(proxy, _) = way {
                 conflicts = (conflicts.0 + check.hidden, conflicts.1 + check.surfaced);
                 until_counted(proxy, conflicts).await.with_context(|| check.name)?;
             }

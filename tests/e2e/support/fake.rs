@@ -45,6 +45,21 @@ impl Peer {
         self.read(Frontend::read_startup).await
     }
 
+    /// The bytes of the packet that begins a connection; `None` if the client went away.
+    pub(crate) async fn first_packet(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(length) = self.received.first_chunk::<4>() {
+                let length = u32::from_be_bytes(*length) as usize;
+                if self.received.len() >= length {
+                    return Some(self.received.drain(..length).collect());
+                }
+            }
+            if self.stream.read_buf(&mut self.received).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
     /// The next message; `None` if the client went away.
     pub(crate) async fn request(&mut self) -> Option<Frontend> {
         self.read(Frontend::read).await

@@ -113,6 +113,27 @@ impl Program {
         assert!(killed.expect("kill").success());
     }
 
+    /// The most memory that it has had, in bytes.
+    pub(crate) fn peak_memory(&self) -> usize {
+        self.status("VmHWM") * 1024
+    }
+
+    /// A figure that Linux tells of it, by its name.
+    pub(crate) fn status(&self, name: &str) -> usize {
+        let path = format!("/proc/{}/status", self.child.id().expect("it runs"));
+        let text = std::fs::read_to_string(path).expect("Linux");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let number =
+            line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse().ok());
+        number.expect("a number")
+    }
+
+    /// How many files and sockets it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.child.id().expect("it runs"));
+        std::fs::read_dir(path).expect("Linux").count()
+    }
+
     /// Waits for its end.
     pub(crate) async fn exit_code(&mut self) -> Option<i32> {
         within("its end", self.child.wait()).await.expect("its end").code()
