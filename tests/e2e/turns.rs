@@ -1,5 +1,7 @@
 //! One replay at a time: another waits for its turn, and gets it, is cancelled, or goes away.
 
+use std::time::Duration;
+
 use golden::Frontend;
 use reprise::replay::Dialect;
 
@@ -21,7 +23,12 @@ struct Line {
 
 impl Line {
     async fn form(dialect: Dialect) -> Self {
-        let mut scene = Scene::with(dialect, |config| config.retry.max_concurrent_replays = 1).await;
+        let mut scene = Scene::with(dialect, |config| {
+            config.retry.max_concurrent_replays = 1;
+            // However slow the machine is: nobody gives up waiting.
+            config.retry.policy.timeout = Duration::from_secs(600);
+        })
+        .await;
         let mut stuck = scene.proxy.wire().await;
         let mut blocker = scene.database.wire().await;
         // The lock that the first attempt held is another's in the second.

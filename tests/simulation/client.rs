@@ -41,6 +41,8 @@ pub(crate) struct Client {
     suspended: Option<Suspended>,
     /// A batch was begun, and ended with Flush for the time being.
     in_batch: bool,
+    /// Data of a COPY that the server is to ask for, and the end of it.
+    data: Vec<Frontend>,
     /// A simple Query drops the unnamed statement.
     query_drops_unnamed: bool,
 }
@@ -66,6 +68,7 @@ impl Client {
             unnamed: None,
             suspended: None,
             in_batch: false,
+            data: Vec::new(),
             query_drops_unnamed,
         }
     }
@@ -81,7 +84,7 @@ impl Client {
 
     /// Whether it has something to send at the moment.
     pub(crate) fn is_ready(&self) -> bool {
-        !self.reader.waits() && !self.is_done()
+        self.reader.must_copy || (!self.reader.waits() && !self.is_done())
     }
 
     /// Whether it has got through with everything.
@@ -94,6 +97,7 @@ impl Client {
     pub(crate) fn reconnect(&mut self) {
         self.reader.reconnect();
         self.named.clear();
+        self.data.clear();
         self.forget_transaction();
         (self.in_batch, self.unnamed) = (false, None);
         self.plan.status('I');
@@ -105,6 +109,9 @@ impl Client {
 
     /// The next messages.
     pub(crate) fn volley(&mut self) -> Vec<Frontend> {
+        if std::mem::take(&mut self.reader.must_copy) {
+            return std::mem::take(&mut self.data);
+        }
         for name in std::mem::take(&mut self.reader.lost_names) {
             self.named.remove(&name);
         }
@@ -124,7 +131,8 @@ impl Client {
         let pipelined = self.plan.habits.pipelined;
         loop {
             self.cycle(&mut out);
-            let more = !self.in_batch && !self.plan.is_done() && out.len() < VOLLEY_MESSAGES;
+            let more =
+                !self.in_batch && self.data.is_empty() && !self.plan.is_done() && out.len() < VOLLEY_MESSAGES;
             if !more || !self.chance(pipelined) {
                 return out;
             }
@@ -147,6 +155,8 @@ impl Client {
         if statements.len() > 1 {
             statements.retain(|statement| *statement != Statement::Empty);
             statements.extend(statements.is_empty().then_some(Statement::Empty));
+            let copies = statements.iter_mut().filter(|statement| matches!(statement, Statement::Copy(_)));
+            copies.for_each(|copy| *copy = Statement::SelectAll);
         }
         let (mut texts, mut steps) = (Vec::new(), Vec::new());
         for statement in &statements {
@@ -160,6 +170,22 @@ impl Client {
         }
         self.reader.expect(Expected::Query, steps);
         out.push(Frontend::Query(texts.join("; ")));
+        if let [Statement::Copy(rows)] = &statements[..] {
+            self.copy(rows, out);
+        }
+    }
+
+    /// The data of a COPY: sent along, or when the server asks for it.
+    fn copy(&mut self, rows: &[(i64, i64)], out: &mut Vec<Frontend>) {
+        let end = if self.chance(100) { Frontend::CopyFail("no more".into()) } else { Frontend::CopyDone };
+        let data = sql::copy_rows(rows).into_iter().map(Frontend::CopyData).chain([end]);
+        if self.rng.bool() {
+            out.extend(data);
+            self.reader.sends_data_ahead = true;
+        } else {
+            self.data = data.collect();
+            self.reader.sends_data_ahead = false;
+        }
     }
 
     fn note_end(&mut self, statements: &[Statement]) {
@@ -246,7 +272,10 @@ impl Client {
         if let Some(suspended) = self.suspended.clone().filter(|_| self.plan.is_open()) {
             return self.go_on_reading(suspended, out);
         }
-        let statement = self.plan.next();
+        let statement = match self.plan.next() {
+            Statement::Copy(_) => self.plan.some_change(),
+            other => other,
+        };
         self.note_end(std::slice::from_ref(&statement));
         let (name, values) = match template(&statement) {
             Some((template, values)) if self.chance(300) => (self.named_statement(template, out), values),

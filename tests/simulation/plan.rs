@@ -194,6 +194,7 @@ impl Plan {
         match self.rng.u32(0..100) {
             0..=19 => Statement::SelectKey(self.key()),
             20..=39 => Statement::SelectAll,
+            94..=95 if self.chance(self.habits.copy) => self.copy(),
             96 => Statement::Notify(format!("n{}", self.rng.u32(0..1000))),
             97..=99 => Statement::Empty,
             _ => self.some_change(),
@@ -210,6 +211,13 @@ impl Plan {
             1 => Statement::RollbackTo("nowhere".into()),
             _ => Statement::Insert { key: self.key(), value: 1 },
         }
+    }
+
+    /// Some rows, a key of which may be there already.
+    fn copy(&mut self) -> Statement {
+        let rows = self.rng.i64(0..=3);
+        let first = self.keys + self.key();
+        Statement::Copy((first..first + rows).map(|key| (key, key)).collect())
     }
 
     /// A statement that writes.

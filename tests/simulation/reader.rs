@@ -103,6 +103,10 @@ pub(crate) struct Reader {
     pub(crate) status: Option<char>,
     /// An error came in a batch that has no Sync yet.
     pub(crate) must_sync: bool,
+    /// The server asks for data of a COPY.
+    pub(crate) must_copy: bool,
+    /// The data of the last COPY was sent along with it.
+    pub(crate) sends_data_ahead: bool,
     pub(crate) connection: u32,
     /// The SQLSTATE of a FATAL error of this connection.
     pub(crate) fatals: Vec<(u32, String)>,
@@ -155,6 +159,7 @@ impl Reader {
         self.pending.clear();
         self.names = Names::default();
         (self.status, self.must_sync, self.cycle_failed) = (Some('I'), false, false);
+        self.must_copy = false;
         self.cycles.push(Cycle::default());
         self.connection += 1;
         self.setting = "start".into();
@@ -229,6 +234,7 @@ impl Reader {
 
     fn take(&mut self, frame: Backend) -> Result<(), String> {
         self.resolve();
+        self.must_copy = matches!(frame, Backend::CopyInResponse { .. }) && !self.sends_data_ahead;
         match &frame {
             Backend::ReadyForQuery(status) => self.ready(*status),
             Backend::ErrorResponse(fields) => {
@@ -321,7 +327,7 @@ impl Reader {
 const fn ends(frame: &Backend, query: bool) -> bool {
     match frame {
         Backend::RowDescription(_) => !query,
-        Backend::DataRow(_) | Backend::ParameterDescription(_) => false,
+        Backend::DataRow(_) | Backend::ParameterDescription(_) | Backend::CopyInResponse { .. } => false,
         _ => true,
     }
 }
@@ -335,6 +341,7 @@ fn fits(expected: &Expected, frame: &Backend) -> bool {
             B::RowDescription(_)
                 | B::DataRow(_)
                 | B::CommandComplete(_)
+                | B::CopyInResponse { .. }
                 | B::EmptyQueryResponse
                 | B::ReadyForQuery(_)
         ),

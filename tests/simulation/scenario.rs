@@ -83,6 +83,8 @@ pub(crate) struct Habits {
     pub(crate) own_retry: u32,
     /// The client sends Flush and waits before it goes on with its batch.
     pub(crate) flush: u32,
+    /// COPY.
+    pub(crate) copy: u32,
 }
 
 impl Scenario {
@@ -177,5 +179,6 @@ fn habits(rng: &mut Rng, alone: bool) -> Habits {
         definition: often_zero(rng, 60),
         own_retry: if alone { 0 } else { often_zero(rng, 300) },
         flush: often_zero(rng, 300),
+        copy: often_zero(rng, 1000),
     }
 }

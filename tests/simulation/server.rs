@@ -1,5 +1,6 @@
 //! One connection of the model database: the protocol around its transaction. Bytes come in, bytes go out.
 
+mod copy;
 mod extended;
 
 use std::collections::HashMap;
@@ -36,6 +37,10 @@ pub(crate) struct Server {
     pub(crate) closed: bool,
     cancelled: bool,
     setting_told: String,
+    /// A COPY whose data is awaited, and what has come of it.
+    copying: Option<(Tagged, Vec<u8>)>,
+    /// The statement at hand is a COPY that had asked for data.
+    copied: bool,
     listening: bool,
     news_told: usize,
     /// The notifications that it has sent.
@@ -60,6 +65,8 @@ impl Server {
             closed: false,
             cancelled: false,
             setting_told: "start".into(),
+            copying: None,
+            copied: false,
             listening: false,
             news_told: 0,
             news: Vec::new(),
@@ -103,6 +110,7 @@ impl Server {
     /// The other side is gone: what is open is undone.
     pub(crate) fn hang_up(&mut self, store: &mut Store) {
         self.closed = true;
+        self.copying = None;
         self.transaction.close(false);
         self.close_attempt(Closing::Aborted, store);
     }
@@ -110,7 +118,12 @@ impl Server {
     /// Takes one message.
     pub(crate) fn work(&mut self, store: &mut Store, faults: &mut Faults) {
         let Some(message) = Frontend::read(&mut self.inbox) else { return };
+        if self.copying.is_some() && message != Frontend::Terminate {
+            return self.copy_message(message, store, faults);
+        }
         match message {
+            // The rest of the data of a COPY that has failed.
+            Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => {}
             Frontend::Query(sql) => self.query(&sql, store, faults),
             Frontend::Sync => self.sync(store, faults),
             Frontend::Terminate => self.hang_up(store),
@@ -159,11 +172,24 @@ impl Server {
             store.complaints.push(format!("the database cannot read {sql}"));
             return;
         };
+        if let [tagged] = &statements[..]
+            && matches!(tagged.statement, Statement::Copy(_))
+            && self.begins_copy(tagged)
+        {
+            return;
+        }
+        self.run_all(&statements, store, faults);
+    }
+
+    fn run_all(&mut self, statements: &[Tagged], store: &mut Store, faults: &mut Faults) {
         let last = statements.len() - 1;
         for (at, tagged) in statements.iter().enumerate() {
             let mut reply = self.run(tagged, store, faults);
             if self.commits_by_itself(&reply, at == last) {
                 self.commit_implicit(&mut reply, store, faults);
+            }
+            if self.copy_was_asked_for(tagged) && !reply.frames.is_empty() {
+                reply.frames.insert(0, copy::asks_for_data());
             }
             let has_rows = matches!(reply.frames.first(), Some(Backend::DataRow(_)));
             if (has_rows || !reply.failed())
@@ -271,7 +297,10 @@ impl Server {
             if let Some(tag) = tagged.tag.filter(|tag| told && has_notice(*tag, &tagged.statement)) {
                 self.emit(&notice(&format!("about {tag}")));
             }
-            self.emit(frame);
+            // The one that asked for the data is sent already.
+            if !matches!(frame, Backend::CopyInResponse { .. }) {
+                self.emit(frame);
+            }
         }
         let failed = reply.failed();
         match reply.closing {

@@ -53,6 +53,8 @@ pub(crate) enum Statement {
         value: i64,
     },
     Delete(i64),
+    /// COPY FROM STDIN, in a text without the rows that follow it.
+    Copy(Vec<(i64, i64)>),
     NextValue,
     DivideByZero,
     Set(String),
@@ -93,6 +95,7 @@ impl Display for Statement {
                 write!(f, "UPDATE kv SET v = {new} WHERE k = {key} AND v = {old}")
             }
             Self::Insert { key, value } => write!(f, "INSERT INTO kv VALUES ( {key} , {value} )"),
+            Self::Copy(_) => f.write_str("COPY kv FROM STDIN"),
             Self::Delete(key) => write!(f, "DELETE FROM kv WHERE k = {key}"),
             Self::NextValue => f.write_str("SELECT nextval('seq')"),
             Self::DivideByZero => f.write_str("SELECT 1 / 0"),
@@ -161,6 +164,7 @@ fn statement(words: &[&str]) -> Option<Statement> {
             Statement::Insert { key: number(key)?, value: number(value)? }
         }
         ["DELETE", "FROM", "kv", "WHERE", "k", "=", key] => Statement::Delete(number(key)?),
+        ["COPY", "kv", "FROM", "STDIN"] => Statement::Copy(Vec::new()),
         ["SELECT", "nextval('seq')"] => Statement::NextValue,
         ["SELECT", "1", "/", "0"] => Statement::DivideByZero,
         ["SET", "application_name", "=", value] => Statement::Set(value.to_owned()),
@@ -170,4 +174,17 @@ fn statement(words: &[&str]) -> Option<Statement> {
         ["LISTEN", "news"] => Statement::Listen,
         _ => return None,
     })
+}
+
+/// The rows of a COPY, as they go over the wire.
+pub(crate) fn copy_rows(rows: &[(i64, i64)]) -> Vec<Vec<u8>> {
+    rows.iter().map(|(key, value)| format!("{key}\t{value}\n").into_bytes()).collect()
+}
+
+/// Reads them. Nothing, if there is something else in the data.
+pub(crate) fn read_copy_rows(data: &[u8]) -> Option<Vec<(i64, i64)>> {
+    let lines = std::str::from_utf8(data).ok()?.lines();
+    lines
+        .map(|line| line.split_once('\t').and_then(|(k, v)| Some((k.parse().ok()?, v.parse().ok()?))))
+        .collect()
 }

@@ -6,7 +6,7 @@ use golden::Backend;
 use golden::notation::{Column, Fields};
 use reprise::replay::Dialect;
 
-use crate::faults::{CommitMishap, Faults};
+use crate::faults::{CommitMishap, Faults, Mishap};
 use crate::scenario::Traits;
 use crate::sql::{Statement, Tagged};
 use crate::store::{Changes, Store, Work};
@@ -31,6 +31,13 @@ pub(crate) enum Rewind {
     ToBegin,
     /// Behind so many steps.
     ToStep(usize),
+}
+
+/// How a statement fares, where the dice were rolled before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Forced {
+    Mishap(Option<Mishap>),
+    Error(&'static str),
 }
 
 /// What a statement gave.
@@ -111,6 +118,8 @@ pub(crate) struct Transaction {
     local: Option<String>,
     /// The engine restarts the attempt.
     pub(crate) rewinds: Option<Rewind>,
+    /// How the next statement fares, where that is known beforehand.
+    pub(crate) forced: Option<Forced>,
 }
 
 impl Transaction {
@@ -125,6 +134,7 @@ impl Transaction {
             setting_at_begin: "start".into(),
             local: None,
             rewinds: None,
+            forced: None,
         }
     }
 

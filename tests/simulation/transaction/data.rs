@@ -2,7 +2,7 @@
 
 use golden::Backend;
 
-use super::{Block, Reply, Transaction, error, notice};
+use super::{Block, Forced, Reply, Transaction, error, notice};
 use crate::faults::{Faults, Mishap};
 use crate::sql::Statement;
 use crate::store::{Store, Work};
@@ -18,7 +18,11 @@ impl Transaction {
         if self.block == Block::None {
             self.block = Block::Implicit;
         }
-        let mishap = faults.at_statement();
+        let mishap = match self.forced.take() {
+            Some(Forced::Mishap(mishap)) => mishap,
+            Some(Forced::Error(code)) => Some(Mishap::Error(code)),
+            None => faults.at_statement(),
+        };
         match mishap {
             Some(Mishap::Loss) => return Reply::hang_up(),
             Some(Mishap::Shutdown) => {
@@ -90,6 +94,18 @@ impl Transaction {
             Statement::Swap { .. } => tag("UPDATE 0"),
             Statement::Insert { key, .. } if work.read(*key).is_some() => vec![duplicate()],
             Statement::Insert { key, value } => change(work, *key, Some(*value), "INSERT 0 1"),
+            Statement::Copy(rows) => {
+                let mut done = tag(&format!("COPY {}", rows.len()));
+                for (key, value) in rows {
+                    let there = work.read(*key).is_some();
+                    let copied = if there { vec![duplicate()] } else { change(work, *key, Some(*value), "") };
+                    if copied.iter().any(|frame| crate::story::sqlstate(frame).is_some()) {
+                        done = copied;
+                        break;
+                    }
+                }
+                done
+            }
             Statement::Delete(key) if work.read(*key).is_some() => change(work, *key, None, "DELETE 1"),
             Statement::Delete(_) => tag("DELETE 0"),
             Statement::Set(value) => {
