@@ -10,7 +10,7 @@ ONLY ?=
 .DEFAULT_GOAL := help
 # The steps of `test` share the machine and one output.
 .NOTPARALLEL:
-.PHONY: help demo test format lint docs tests drivers instructions budget bench bench-contention simulate mutants
+.PHONY: help demo test format lint docs tests drivers deny instructions budget bench bench-contention simulate mutants
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,13 @@ drivers: ## Run real drivers of several languages through the proxy: make driver
 	scripts/install-drivers.sh
 	$(CARGO) build --locked --package reprise --package drivers --bins
 	$(CARGO) run --quiet --locked --package drivers --bin drivers -- $(ONLY)
+
+# Known holes are looked up in a database that is fetched from the network; CHECKS="licenses bans sources" does without. Not in
+# CI: to build the tool takes longer than it is worth there.
+deny: CHECKS ?= advisories licenses bans sources
+deny: ## Check the crates that are used: known holes, licences, sources, and what is not to be used
+	scripts/install-deny.sh
+	$(CARGO) deny --locked check $(CHECKS)
 
 # Counted by callgrind, so that what else the machine does makes no difference.
 instructions: ## Hold the engine's instructions for recorded sessions against their budget

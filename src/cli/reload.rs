@@ -7,6 +7,7 @@ use tokio::signal::unix::Signal;
 use super::service;
 use crate::config::{self, READ_AT_START, Settings, Sources};
 use crate::proxy::Live;
+use crate::telemetry;
 
 /// What is in effect, and where it came from.
 pub(super) struct Reload {
@@ -47,7 +48,9 @@ impl Reload {
 
     fn again(&self) -> Result<Settings, String> {
         let (config, settings) = config::load(self.sources.clone()).map_err(|error| error.to_string())?;
+        let level = config.log.level.clone();
         self.live.reload(config).map_err(|error| error.to_string())?;
+        telemetry::set_log_level(&level)?;
         Ok(settings)
     }
 }

@@ -284,15 +284,14 @@ pub static RULE_KEYS: &[Key] = &[
     text("rules", "mode", "", "What to do about their conflicts, as in retry.mode; must be given."),
 ];
 
-/// The options that are read at the start only, by their paths: sockets, the log, and what is shared by all sessions.
-pub const READ_AT_START: [&str; 7] = [
+/// The options that are read at the start only, by their paths: sockets, the form of the log, and what is shared by all sessions.
+pub const READ_AT_START: [&str; 6] = [
     "proxy.listen",
     "proxy.unix_socket_directory",
     "retry.max_concurrent_replays",
     "retry.journal_bytes_total",
     "http.listen",
     "log.format",
-    "log.level",
 ];
 
 /// Finds an option.

@@ -63,7 +63,7 @@ pub(super) struct Opened {
 pub(super) async fn enter(
     client: &mut Connection<Stream>,
     startup: &[u8],
-    login: Option<Login>,
+    mut login: Option<Login>,
     database: Database<'_>,
     lock_table: LockTable,
     telemetry: &Telemetry,
@@ -83,6 +83,7 @@ pub(super) async fn enter(
     if server.stream().is_tls() && database.takes_plain() && is_turned_away(&mut server).await? {
         server = begin(database.connect_plain().await.map_err(unreachable)?);
     }
+    login.iter_mut().for_each(|login| login.bind(server.stream().binding()));
     let Some(greeting) = relay_authentication(client, &mut server, login).await? else { return Ok(None) };
     let dialect = match database.options.dialect {
         DialectChoice::Auto => greeting.dialect,

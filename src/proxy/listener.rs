@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::auth::{self, Failures, Login, Users};
+use super::auth::{self, Failures};
 use super::cancel::{self, Registry};
 use super::classes::{Classes, Member};
 use super::connection::Connection;
@@ -209,28 +209,6 @@ impl Shared {
             _among_all: self.seats.enter((), limits.max_connections).ok_or(Refusal::TooMany)?,
         })
     }
-
-    /// Has a client log in to the proxy, unless too many have failed to from its address.
-    async fn log_in(
-        &self,
-        client: &mut Connection<Stream>,
-        peer: Peer,
-        user: &[u8],
-        users: &Users,
-        binding: Option<&[u8]>,
-    ) -> Result<Login, Refusal> {
-        let address = peer.address();
-        if let Some(wait) = address.and_then(|address| self.failures.wait(address)) {
-            return Err(Refusal::Backoff(wait));
-        }
-        let login = auth::authenticate(client, user, users, binding).await;
-        match (address, &login) {
-            (Some(address), Ok(_)) => self.failures.forget(address),
-            (Some(address), Err(Refusal::Password)) => self.failures.count(address),
-            _ => {}
-        }
-        login
-    }
 }
 
 /// Whether clients from there are served. Without a list all are; local ones are in any case.
@@ -259,7 +237,10 @@ async fn welcome<'a>(
             let user = &asked.client.user;
             let seat = shared.seat(user.clone(), peer, &setup.config.proxy)?;
             let login = match setup.credentials.users() {
-                Some(users) => Some(shared.log_in(client, peer, user, &users, binding.as_deref()).await?),
+                Some(users) => {
+                    let attempts = shared.failures.of(peer.address(), user);
+                    Some(auth::authenticate(client, user, &users, binding.as_deref(), attempts).await?)
+                }
                 None => None,
             };
             let mode = asked.mode.unwrap_or_else(|| setup.config.mode_for(&asked.client));

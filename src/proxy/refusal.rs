@@ -66,8 +66,8 @@ pub(super) enum Refusal {
     /// Its certificate is not that of the user that it wants to be.
     #[error("certificate authentication failed: the certificate is not for this user")]
     Certificate,
-    /// Too many logins from its address have failed.
-    #[error("too many failed logins from this address: try again in {} s", .0.as_secs_f64().ceil())]
+    /// Too many logins of its user from its address have failed.
+    #[error("too many failed logins of this user from this address: try again in {} s", .0.as_secs_f64().ceil())]
     Backoff(Duration),
     /// The startup was not complete in time.
     #[error("canceling authentication due to timeout ({0:?})")]

@@ -1,11 +1,13 @@
 //! The log: text or JSON on standard error. No statement text and no value ever gets in, because events have none.
 
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::reload;
 
 use crate::replay::{Event, Outcome, Reason, TransactionEnd};
 
@@ -51,23 +53,49 @@ pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
 /// # Errors
 /// If the level is not valid, or if events already go somewhere.
 pub fn start_log(format: LogFormat, level: &str) -> Result<(), String> {
-    let subscriber = subscriber(format, log_filter(level)?, io::stderr().is_terminal(), io::stderr);
-    tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())
+    let (subscriber, level) = subscriber(format, log_filter(level)?, io::stderr().is_terminal(), io::stderr);
+    tracing::subscriber::set_global_default(subscriber).map_err(|error| error.to_string())?;
+    // There is one log, and this is the first.
+    let _ = LEVEL.set(level);
+    Ok(())
 }
+
+/// Has events of the whole process logged by this level, or these directives, from now on.
+///
+/// # Errors
+/// If it is not valid, or if there is no log.
+pub fn set_log_level(level: &str) -> Result<(), String> {
+    let filter = log_filter(level)?;
+    LEVEL.get().ok_or("there is no log")?(filter).map_err(|error| error.to_string())
+}
+
+/// What changes the level of a log.
+type Level = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+/// That of the one log.
+static LEVEL: OnceLock<Level> = OnceLock::new();
 
 fn subscriber<W>(
     format: LogFormat,
     filter: EnvFilter,
     ansi: bool,
     writer: W,
-) -> Box<dyn Subscriber + Send + Sync>
+) -> (Box<dyn Subscriber + Send + Sync>, Level)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(writer);
     match format {
-        LogFormat::Text => Box::new(builder.finish()),
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+        LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            (Box::new(builder.finish()), Box::new(move |filter| handle.reload(filter)))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            (Box::new(builder.finish()), Box::new(move |filter| handle.reload(filter)))
+        }
     }
 }
 
@@ -149,7 +177,7 @@ mod tests {
     fn logged(format: LogFormat, level: &str, events: &[Event]) -> Vec<String> {
         let page = Page::default();
         let writer = page.clone();
-        let subscriber = subscriber(format, log_filter(level).unwrap(), false, move || writer.clone());
+        let (subscriber, _) = subscriber(format, log_filter(level).unwrap(), false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
             for event in events {
                 log(7, event);

@@ -22,7 +22,7 @@ pub use budget::JournalBudget;
 pub use catalogue::{Kind, METRICS, Metric, PROCESS_METRICS};
 pub use governor::{Admission, ClassFigures, GovernorMetrics};
 pub use http::serve_http;
-pub use logs::{LogFormat, log_filter, start_log};
+pub use logs::{LogFormat, log_filter, set_log_level, start_log};
 
 use crate::replay::Event;
 use metrics::Metrics;

@@ -1,17 +1,22 @@
 //! Logins that the proxy decides itself, and those to the database that follow from them.
 
-use certificates::Authority;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
+use certificates::Authority;
 use golden::Frontend;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use reprise::config::{Authorities, TlsMode, UpstreamTlsMode};
 use reprise::demo::server::Postgres;
+use reprise::wire::sasl;
 use tempfile::NamedTempFile;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::support::database::{APPLICATION, connect};
 use crate::support::proxy::Proxy;
-use crate::support::secure::{encrypt, postgres, psql};
+use crate::support::secure::{acceptor, encrypt, postgres, psql};
 use crate::support::wire::Wire;
 
 /// A database with TLS, and a proxy with TLS and users of its own before it.
@@ -87,6 +92,73 @@ async fn libpq_logs_in_with_and_without_channel_binding_whatever_the_database_as
             let parameters = format!("{} {how}", scene.parameters(user));
             assert_eq!(psql(&parameters, WHO).await.as_ref(), Ok(&expected), "{how}");
         }
+    }
+}
+
+/// Somebody between the proxy and the database who has a certificate of its own, reads along, and may hide that logins can be
+/// bound; and the first answer that was given to an offer of mechanisms.
+async fn in_the_middle(
+    server: SocketAddr,
+    authority: &Authority,
+    hides: bool,
+) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let (own, trusting) = (acceptor(&Authority::create().server("127.0.0.1")), authority.trusting(None));
+    let answered = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&answered);
+    tokio::spawn(async move {
+        while let Ok((mut proxy, _)) = listener.accept().await {
+            let (own, trusting, heard) = (own.clone(), trusting.clone(), Arc::clone(&heard));
+            tokio::spawn(async move {
+                proxy.read_exact(&mut [0; 8]).await?;
+                proxy.write_all(b"S").await?;
+                let mut proxy = own.accept(proxy).await?;
+                let mut database = encrypt(server, trusting).await?;
+                let mut bytes = vec![0; 4096];
+                // The startup, the offer, and the answer to it; the rest passes as it is.
+                let length = proxy.read(&mut bytes).await?;
+                database.write_all(&bytes[..length]).await?;
+                let length = database.read(&mut bytes).await?;
+                let hidden = sasl::without_channel_binding(&bytes[..length]).filter(|_| hides);
+                proxy.write_all(hidden.as_deref().unwrap_or(&bytes[..length])).await?;
+                let length = proxy.read(&mut bytes).await?;
+                *heard.lock().expect("no panic") = bytes[..length].to_vec();
+                database.write_all(&bytes[..length]).await?;
+                tokio::io::copy_bidirectional(&mut proxy, &mut database).await
+            });
+        }
+    });
+    (address, answered)
+}
+
+#[tokio::test]
+async fn a_login_to_the_database_is_bound_to_its_certificate() {
+    let authority = Authority::create();
+    let server = postgres(&authority.server("localhost"), &authority).await;
+    let file = NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "\"scrambled\" \"secret\"\n\"cleartext\" \"secret\"\n").expect("to write it");
+    for (hides, mechanism, binding) in
+        [(false, "SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,"), (true, "SCRAM-SHA-256", "y,,")]
+    {
+        let (middle, answered) = in_the_middle(server.addr(), &authority, hides).await;
+        // Nothing is verified here: but for the binding, it would not be noticed.
+        let proxy = Proxy::start(middle, |config| {
+            config.auth.file = Some(file.path().to_path_buf());
+            config.upstream.tls.mode = UpstreamTlsMode::Require;
+        })
+        .await;
+        let parameters =
+            |user: &str| format!("host=127.0.0.1 port={} user={user} dbname=postgres", proxy.address.port());
+        let told = psql(&parameters("scrambled"), WHO).await.expect_err("somebody is in the middle");
+        assert!(told.contains("channel binding"), "{told}");
+        let answer = answered.lock().expect("no panic").clone();
+        let (chosen, first) = sasl::initial_response(&answer[5..]).expect("a first answer");
+        assert_eq!(String::from_utf8_lossy(chosen), mechanism);
+        assert!(first.starts_with(binding.as_bytes()), "{}", String::from_utf8_lossy(first));
+        assert_eq!(proxy.metric("reprise_sessions_total"), 0.0);
+        // A login that cannot be bound gets through.
+        assert_eq!(psql(&parameters("cleartext"), WHO).await.as_deref(), Ok("cleartext|t"));
     }
 }
 

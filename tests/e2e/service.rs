@@ -113,11 +113,16 @@ async fn at_a_hangup_the_configuration_is_read_again() {
     );
     program.signal("HUP").await;
     let read = program.logged("configuration and files were read again").await;
-    assert_eq!(read["changed"], "proxy.max_connections_per_user, proxy.idle_timeout, retry.mode, rules");
+    assert_eq!(
+        read["changed"],
+        "proxy.max_connections_per_user, proxy.idle_timeout, retry.mode, log.level, rules"
+    );
     let late = program.logged("these changes need a restart").await;
-    assert_eq!(late["keys"], "retry.journal_bytes_total, log.level");
+    assert_eq!(late["keys"], "retry.journal_bytes_total");
+    assert!(!program.log().iter().any(|line| line.contains("session begins")), "that is told at debug");
     let mut observed = Wire::open(address, &database.name).await;
     assert_eq!(Wire::start(address, &[("user", "postgres")]).await.1, "53300");
+    program.logged("session begins").await;
     assert_eq!(observed.query("BEGIN ISOLATION LEVEL SERIALIZABLE").await, "BEGIN T");
     assert_eq!(observed.query("SELECT conflict('first', 1)").await, "40001 E");
     // The session from before is what it was.

@@ -1,14 +1,16 @@
 //! TLS to the database: what each mode asks of it, and what passes through two TLS connections in a row.
 
-use certificates::Authority;
 use std::net::SocketAddr;
 
+use certificates::Authority;
 use golden::Frontend;
-use reprise::config::{Authorities, Config, UpstreamTls, UpstreamTlsMode};
+use reprise::config::{Authorities, Config, Identity, UpstreamTls, UpstreamTlsMode};
 use reprise::demo::server::Postgres;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::rustls::server::Acceptor;
 
 use crate::support::database::{APPLICATION, Database};
 use crate::support::fake::{self, error};
@@ -177,6 +179,69 @@ async fn the_clients_certificate_is_the_proxys() {
     assert_eq!(outcome(&other, "certified").await, "28000");
     let none = proxy(server.addr(), options(UpstreamTlsMode::VerifyFull, Some(&authority))).await;
     assert_eq!(outcome(&none, "certified").await, "28000");
+}
+
+#[tokio::test]
+async fn the_database_is_told_by_which_name_it_is_looked_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let upstream = listener.local_addr().expect("its address");
+    let (sender, mut names) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.read_exact(&mut [0; 8]).await.expect("a request");
+            stream.write_all(b"S").await.expect("to grant it");
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.expect("a hello");
+            let name = hello.client_hello().server_name().map(str::to_owned);
+            sender.send(name).expect("the test listens");
+        }
+    });
+    // An address is no name.
+    for (host, server_name, told) in [
+        ("localhost", None, Some("localhost")),
+        ("127.0.0.1", None, None),
+        ("127.0.0.1", Some("db.example.com"), Some("db.example.com")),
+    ] {
+        let proxy = Proxy::start(upstream, |config| {
+            config.upstream.address.host = host.into();
+            config.upstream.tls = options(UpstreamTlsMode::Require, None);
+            config.upstream.tls.server_name = server_name.map(str::to_owned);
+        })
+        .await;
+        assert_eq!(outcome(&proxy, "anybody").await, UNREACHABLE, "there is no handshake");
+        let name = within("a name", names.recv()).await.expect("a hello");
+        assert_eq!(name.as_deref(), told);
+    }
+}
+
+#[tokio::test]
+async fn what_the_database_is_shown_and_trusted_by_is_read_again() {
+    let (server, authority) = secure("127.0.0.1").await;
+    let (identity, stranger) = (authority.client("certified"), Authority::create());
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = |name: &str| directory.path().join(name);
+    let copy = |from: &std::path::Path, name: &str| {
+        std::fs::copy(from, place(name)).expect("to copy it");
+    };
+    copy(&stranger.file(), "ca.crt");
+    let other = authority.client("another");
+    copy(&other.certificate, "client.crt");
+    copy(&other.key, "client.key");
+    let tls = UpstreamTls {
+        mode: UpstreamTlsMode::VerifyFull,
+        ca: Authorities::File(place("ca.crt")),
+        server_name: None,
+        identity: Some(Identity { certificate: place("client.crt"), key: place("client.key") }),
+    };
+    let proxy = proxy(server.addr(), tls).await;
+    assert_eq!(outcome(&proxy, "certified").await, UNREACHABLE);
+    copy(&authority.file(), "ca.crt");
+    assert_eq!(outcome(&proxy, "certified").await, UNREACHABLE, "it is not read yet");
+    proxy.reload().expect("the files are there");
+    assert_eq!(outcome(&proxy, "certified").await, "28000", "another certificate is shown");
+    copy(&identity.certificate, "client.crt");
+    copy(&identity.key, "client.key");
+    proxy.reload().expect("the files are there");
+    assert_eq!(outcome(&proxy, "certified").await, ENCRYPTED);
 }
 
 #[tokio::test]

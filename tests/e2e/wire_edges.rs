@@ -2,11 +2,11 @@
 //!
 //! | case | tests |
 //! |---|---|
-//! | an error in the middle of a pipeline | `transparency::pipelines`, `wire_edges::an_error_comes_before_the_sync` |
+//! | an error in the middle of a pipeline | `transparency::pipelines`, `wire_edges::an_error_comes_before_the_sync`, `wire_edges::a_query_in_the_middle_of_a_batch` |
 //! | a pipeline is not split, and no Sync is added | `transparency::pipelines`, `wire_edges::a_pipeline_is_sent_before_anything_is_read` |
 //! | Flush | `wire_edges::a_flush_gets_its_answers` |
 //! | an error without Flush or Sync | `wire_edges::an_error_comes_before_the_sync` |
-//! | the unnamed statement | `transparency::extended_protocol` |
+//! | the unnamed statement | `wire_edges::the_unnamed_statement_is_the_last_one_until_a_query` |
 //! | names that are settled before the server has accepted them | `wire_edges::names_within_one_pipeline` |
 //! | COPY by the extended protocol, with its Sync sent early | `wire_edges::copy_with_an_early_sync` |
 //! | COPY that fails while rows are still sent | `wire_edges::copy_that_fails_halfway` |
@@ -79,6 +79,42 @@ async fn an_error_comes_before_the_sync() {
 }
 
 #[tokio::test]
+async fn a_query_in_the_middle_of_a_batch() {
+    let query = |sql: &str| Frontend::Query(sql.into());
+    expect_same(async |wire| {
+        // Behind an error everything up to the Sync is passed over, the query too: it gets no ReadyForQuery.
+        let batch =
+            extended("SELECT 1 / 0", &[]).into_iter().chain([query("SELECT 'skipped'"), Frontend::Sync]);
+        wire.send(batch.chain([query("SELECT 'run'")])).await;
+        let failed = (wire.until_ready().await, wire.until_ready().await);
+        // Without one it runs, and both have their ReadyForQuery.
+        let batch = extended("SELECT 1", &[]).into_iter().chain([query("SELECT 2")]);
+        wire.send(batch.chain(extended("SELECT 3", &[])).chain([Frontend::Sync])).await;
+        (failed, wire.until_ready().await, wire.until_ready().await, wire.query("SELECT 4").await)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_unnamed_statement_is_the_last_one_until_a_query() {
+    expect_same(async |wire| {
+        let run = || [bind("", "", vec![]), execute("", 0)];
+        let twice =
+            [parse("", "SELECT 1")].into_iter().chain(run()).chain([parse("", "SELECT 2")]).chain(run());
+        wire.send(twice.chain([Frontend::Sync])).await;
+        let first = wire.until_ready().await;
+        wire.send(run().into_iter().chain([Frontend::Sync])).await;
+        let again = wire.until_ready().await;
+        let query = wire.query("SELECT 3").await;
+        wire.send(run().into_iter().chain([Frontend::Sync])).await;
+        let gone = wire.until_ready().await;
+        assert_eq!(gone, "26000 I");
+        (first, again, query, gone)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_flush_gets_its_answers() {
     expect_same(async |wire| {
         wire.send([
@@ -111,6 +147,24 @@ async fn names_within_one_pipeline() {
             wire.send([bind("", name, vec![]), execute("", 0), Frontend::Sync]).await;
             answers.push(wire.until_ready().await);
         }
+        let describe = |name: &str| Frontend::Describe(Target::Statement, name.into());
+        let close = |name: &str| Frontend::Close(Target::Statement, name.into());
+        // What is not there can be closed, and not described.
+        for alone in [close("nothing"), describe("nothing"), describe("kept"), close("broken"), close("kept")]
+        {
+            wire.send([alone, Frontend::Sync]).await;
+            answers.push(wire.until_ready().await);
+        }
+        // A name is free again in the batch in which it was closed.
+        wire.send([
+            parse("kept", "SELECT 4"),
+            close("kept"),
+            parse("kept", "SELECT 5"),
+            describe("kept"),
+            Frontend::Sync,
+        ])
+        .await;
+        answers.push(wire.until_ready().await);
         answers
     })
     .await;
@@ -138,7 +192,15 @@ async fn copy_that_fails_halfway() {
         // The client learns of it only now.
         let late = [Frontend::CopyData(b"7\t7\n".to_vec()), Frontend::CopyDone];
         wire.send(late.into_iter().chain([Frontend::Query("SELECT 1".into())])).await;
-        (failed, wire.until_ready().await, wire.query("SELECT 2").await)
+        let next = wire.until_ready().await;
+        // Nobody has asked for data at all.
+        let unasked = [
+            Frontend::CopyFail("never mind".into()),
+            Frontend::CopyDone,
+            Frontend::CopyData(b"8\t8\n".to_vec()),
+        ];
+        wire.send(unasked.into_iter().chain([Frontend::Query("SELECT 2".into())])).await;
+        (failed, next, wire.until_ready().await, wire.query("SELECT 3").await)
     })
     .await;
 }

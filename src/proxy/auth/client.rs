@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::scram::{self, Hash, Keys, Secret};
 use super::userlist::{User, random};
-use crate::wire::sasl::{self, Request, SCRAM_SHA_256};
+use crate::wire::sasl::{self, Request, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 
 /// What it takes to log in, and how far that has come.
 pub(in crate::proxy) struct Login {
@@ -17,16 +17,19 @@ pub(in crate::proxy) struct Login {
     secret: Secret,
     /// What it has proved that by.
     client_key: Hash,
+    /// What the login can be bound to, if the connection has TLS.
+    binding: Option<Vec<u8>>,
     progress: Progress,
 }
 
 /// How far an exchange of SCRAM has come.
 enum Progress {
     None,
-    /// The first message is sent: this part of it, with this nonce.
+    /// The first message is sent: this part of it, with this nonce, behind what binds the login.
     First {
         bare: String,
         nonce: String,
+        bound: Vec<u8>,
     },
     /// The proof is sent, and the database must prove itself by this.
     Last {
@@ -56,7 +59,13 @@ pub(in crate::proxy) enum LoginFailure {
 impl Login {
     pub(super) fn new(name: &[u8], user: User, client_key: Hash) -> Self {
         let User { secret, password } = user;
-        Self { user: name.to_vec(), password, secret, client_key, progress: Progress::None }
+        let (user, binding) = (name.to_vec(), None);
+        Self { user, password, secret, client_key, binding, progress: Progress::None }
+    }
+
+    /// The login is to be valid on this TLS connection only, whose other end might be somebody in the middle.
+    pub(in crate::proxy) fn bind(&mut self, binding: Option<Vec<u8>>) {
+        self.binding = binding;
     }
 
     /// The answer to an authentication message of the database; `None` if it wants none.
@@ -68,15 +77,9 @@ impl Login {
                 let hash = md5_hash(&self.user, self.password()?.as_bytes(), salt);
                 Ok(Some(sasl::password(hash.as_bytes())))
             }
-            (Request::Sasl { mechanisms }, Progress::None) if sasl::has(mechanisms, SCRAM_SHA_256) => {
-                let nonce = scram::encode(&random::<18>().map_err(|_| LoginFailure::Nonsense)?);
-                let bare = format!("n=,r={nonce}");
-                let message = sasl::begin(SCRAM_SHA_256, format!("n,,{bare}").as_bytes());
-                self.progress = Progress::First { bare, nonce };
-                Ok(Some(message))
-            }
-            (Request::SaslContinue(challenge), Progress::First { bare, nonce }) => {
-                self.prove(&bare, &nonce, challenge).map(Some)
+            (Request::Sasl { mechanisms }, Progress::None) => self.begin(mechanisms).map(Some),
+            (Request::SaslContinue(challenge), Progress::First { bare, nonce, bound }) => {
+                self.prove(&bare, &nonce, &bound, challenge).map(Some)
             }
             (Request::SaslFinal(last), Progress::Last { signature }) => {
                 let last = std::str::from_utf8(last).map_err(|_| LoginFailure::Nonsense)?;
@@ -91,7 +94,32 @@ impl Login {
         }
     }
 
-    fn prove(&mut self, bare: &str, nonce: &str, challenge: &[u8]) -> Result<Vec<u8>, LoginFailure> {
+    /// Chooses a mechanism. Where the login could be bound and the database does not offer that, it is told so: if it has
+    /// offered it, and somebody in the middle has taken that away, it refuses.
+    fn begin(&mut self, mechanisms: &[u8]) -> Result<Vec<u8>, LoginFailure> {
+        let (mechanism, header, binding) = match &self.binding {
+            Some(binding) if sasl::has(mechanisms, SCRAM_SHA_256_PLUS) => {
+                (SCRAM_SHA_256_PLUS, "p=tls-server-end-point,,", &binding[..])
+            }
+            _ if !sasl::has(mechanisms, SCRAM_SHA_256) => return Err(LoginFailure::Method),
+            Some(_) => (SCRAM_SHA_256, "y,,", &[][..]),
+            None => (SCRAM_SHA_256, "n,,", &[][..]),
+        };
+        let nonce = scram::encode(&random::<18>().map_err(|_| LoginFailure::Nonsense)?);
+        let bare = format!("n=,r={nonce}");
+        let message = sasl::begin(mechanism, format!("{header}{bare}").as_bytes());
+        let bound = [header.as_bytes(), binding].concat();
+        self.progress = Progress::First { bare, nonce, bound };
+        Ok(message)
+    }
+
+    fn prove(
+        &mut self,
+        bare: &str,
+        nonce: &str,
+        bound: &[u8],
+        challenge: &[u8],
+    ) -> Result<Vec<u8>, LoginFailure> {
         let challenge = std::str::from_utf8(challenge).map_err(|_| LoginFailure::Nonsense)?;
         let (whole_nonce, salt, iterations) =
             scram::parse_server_first(challenge).ok_or(LoginFailure::Nonsense)?;
@@ -99,7 +127,7 @@ impl Login {
             return Err(LoginFailure::Nonsense);
         }
         let keys = self.keys(&salt, iterations)?;
-        let last = format!("c=biws,r={whole_nonce}");
+        let last = format!("c={},r={whole_nonce}", scram::encode(bound));
         let message = scram::signed(bare, challenge, &last);
         let proof = scram::encode(&scram::proof(&keys.client_key, &message));
         self.progress = Progress::Last { signature: scram::signature(&keys.server_key, &message) };

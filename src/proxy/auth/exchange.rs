@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::scram::{self, ClientFinal, ClientFirst};
 use super::userlist::random;
-use super::{Login, Users};
+use super::{Attempts, Login, Users};
 use crate::proxy::connection::Connection;
 use crate::proxy::handshake::next_answer;
 use crate::proxy::refusal::Refusal;
@@ -18,12 +18,13 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 const BINDING: &str = "p=tls-server-end-point";
 
 /// Has a client prove that it knows its password; what it takes to log in to the database for it then. `binding` is what a
-/// login is bound to, if the client's connection has TLS.
+/// login is bound to, if the client's connection has TLS; `attempts` are those of this user from the client's address.
 pub(in crate::proxy) async fn authenticate(
     client: &mut Connection<Stream>,
     name: &[u8],
     users: &Users,
     binding: Option<&[u8]>,
+    attempts: Attempts<'_>,
 ) -> Result<Login, Refusal> {
     let mechanisms = match binding {
         Some(_) => &[SCRAM_SHA_256_PLUS, SCRAM_SHA_256][..],
@@ -47,10 +48,16 @@ pub(in crate::proxy) async fn authenticate(
         return Err(Refusal::Sasl);
     }
     let message = scram::signed(first.bare, &challenge, last.bare);
+    // Only now: many who begin at once have no more guesses than one after the other.
+    if let Some(wait) = attempts.wait() {
+        return Err(Refusal::Backoff(wait));
+    }
     let Some(client_key) = secret.verify(&message, &last.proof) else {
+        attempts.failed();
         tokio::time::sleep(FAILURE_PAUSE).await;
         return Err(Refusal::Password);
     };
+    attempts.succeeded();
     let signature = scram::signature(&secret.server_key, &message);
     client.outbox().extend(sasl::conclude(format!("v={}", scram::encode(&signature)).as_bytes()));
     Ok(Login::new(name, user, client_key))

@@ -12,6 +12,6 @@ mod userlist;
 
 pub(super) use client::{Login, LoginFailure};
 pub(super) use exchange::authenticate;
-pub(super) use failures::Failures;
+pub(super) use failures::{Attempts, Failures};
 pub use userlist::Error;
 pub(super) use userlist::{Users, pairs};

@@ -9,6 +9,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
+use super::binding;
+
 /// The first byte of a TLS connection: the type of the record that a ClientHello comes in.
 const HANDSHAKE: u8 = 0x16;
 
@@ -39,6 +41,11 @@ impl Stream {
     pub(in crate::proxy) fn certificate(&self) -> Option<&CertificateDer<'static>> {
         let Self::Tls(stream) = self else { return None };
         stream.get_ref().1.peer_certificates()?.first()
+    }
+
+    /// What a login to the other side can be bound to, if it has shown a certificate.
+    pub(in crate::proxy) fn binding(&self) -> Option<Vec<u8>> {
+        self.certificate().and_then(binding::end_point)
     }
 
     /// Waits for a client's first byte, and tells whether TLS begins with it. Nothing is taken from the socket.
