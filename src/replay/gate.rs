@@ -65,7 +65,7 @@ impl Engine {
             return false;
         }
         let classes = self.unit.classes;
-        let works = classes.is_several() || classes.has(Class::Data) || classes.has(Class::Definition);
+        let works = classes.is_several() || classes.has(Class::Data) || classes.may_define();
         if !idle && (works || !out.governs()) {
             // From here on it is at work.
             self.unit.gate = Gate::Passed;

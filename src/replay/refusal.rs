@@ -52,9 +52,7 @@ impl Engine {
     fn defines(&self, number: usize, entry: &Entry) -> bool {
         let frame = self.journal.frames(number..number + 1);
         let text = || frame.get(HEADER_BYTES..).and_then(frontend::query).unwrap_or_default();
-        self.dialect == Dialect::Cockroach
-            && entry.tag == tag::QUERY
-            && Classes::of(text()).has(Class::Definition)
+        self.dialect == Dialect::Cockroach && entry.tag == tag::QUERY && Classes::of(text()).may_define()
     }
 
     /// Those of the requests from `number` on that went out in the attempt at hand.

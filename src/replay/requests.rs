@@ -346,7 +346,7 @@ impl Engine {
     /// What a request does to the transaction. In autocommit, whatever runs a statement ends it as well.
     fn effect(&self, tag: u8, classes: Classes) -> Effect {
         let runs = frontend::runs_statement(tag);
-        let defines = self.dialect == Dialect::Cockroach && classes.has(Class::Definition);
+        let defines = self.dialect == Dialect::Cockroach && classes.may_define();
         let alone = !self.unit.explicit;
         match tag {
             _ if runs && self.unit.explicit && classes.is(Class::Commit) => Effect::Commits,

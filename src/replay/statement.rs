@@ -44,6 +44,10 @@ pub(super) enum Class {
     Cursor = 1 << 19,
     /// SET TRANSACTION: on CockroachDB a rollback to a savepoint does not undo it.
     TransactionMode = 1 << 20,
+    /// PREPARE of a SET, RESET or USE.
+    PreparedSetting = 1 << 21,
+    /// EXECUTE: whatever was prepared.
+    Execute = 1 << 22,
     /// Cannot be told: an unusual quoting, or a text that is cut.
     Unclear = 1 << 11,
 }
@@ -134,6 +138,11 @@ impl Classes {
         self.0 & Self::ENDING != 0
     }
 
+    /// Whether the text changes the schema, or may.
+    pub(super) const fn may_define(self) -> bool {
+        self.has(Class::Definition) || self.has(Class::Execute)
+    }
+
     /// Whether the text only reads or writes rows.
     pub(super) const fn only_data(self) -> bool {
         let classes = self.0 & !Self::SEVERAL;
@@ -191,8 +200,9 @@ fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
         b'A' if is("ABORT") => ending(Class::Rollback, rest),
         b'P' if is("PREPARE") => match rest.begins_with(&["TRANSACTION"], Class::TwoPhase) {
             Class::TwoPhase => Class::TwoPhase,
-            _ => Class::SessionState,
+            _ => prepared(rest),
         },
+        b'E' if is("EXECUTE") => Class::Execute,
         b'S' if is("SAVEPOINT") => savepoint(rest.next_word()),
         b'R' if is("RELEASE") => savepoint(rest.next_word_but(&["SAVEPOINT"])),
         b'S' if is("SET") => setting(rest.next_word()),
@@ -238,6 +248,13 @@ fn ending(plain: Class, mut rest: Lexer<'_>) -> Class {
         return if is(word, "NO") { plain } else { Class::Unclear };
     }
     if word.is_none() { plain } else { Class::Unclear }
+}
+
+/// PREPARE, by what is behind its AS.
+fn prepared(mut rest: Lexer<'_>) -> Class {
+    while rest.next_word().is_some_and(|word| !word.eq_ignore_ascii_case(b"AS")) {}
+    let sets = |word: &[u8]| [&b"SET"[..], b"RESET", b"USE"].iter().any(|w| word.eq_ignore_ascii_case(w));
+    if rest.next_word().is_some_and(sets) { Class::PreparedSetting } else { Class::SessionState }
 }
 
 /// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name.

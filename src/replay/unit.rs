@@ -79,6 +79,8 @@ pub(super) struct Unit {
     pub(super) names: Names,
     /// Whether the session may have cursors that are from before it.
     pub(super) cursors_from_before: bool,
+    /// Whether the session may have a SET that was prepared by PREPARE.
+    pub(super) settings_prepared: bool,
     /// The request at hand uses the unnamed statement of an earlier cycle.
     pub(super) crosses: bool,
     /// Statements run.
@@ -139,6 +141,7 @@ impl Unit {
             at_cycle_start: true,
             names: Names::default(),
             cursors_from_before: false,
+            settings_prepared: false,
             crosses: false,
             statements: 0,
             attempts: 1,
@@ -165,7 +168,8 @@ impl Unit {
     /// The transaction behind this one.
     pub(super) fn behind(&self, started: Duration) -> Self {
         let cursors_from_before = self.cursors_from_before || self.classes.has(Class::HeldCursor);
-        Self { cursors_from_before, ..Self::new(started) }
+        let settings_prepared = self.settings_prepared || self.classes.has(Class::PreparedSetting);
+        Self { cursors_from_before, settings_prepared, ..Self::new(started) }
     }
 
     /// A request came: what it runs counts, and a BEGIN makes the transaction an explicit one.
@@ -216,9 +220,11 @@ impl Unit {
         } else if dialect == Dialect::Cockroach && has(Class::RestartSavepoint) {
             Some(Reason::OwnRetryProtocol)
         } else {
-            let setting = dialect == Dialect::Cockroach && has(Class::Setting);
+            let sets = has(Class::Setting) || (self.settings_prepared && has(Class::Execute));
+            let setting = dialect == Dialect::Cockroach && sets;
             let cursor = self.cursors_from_before && has(Class::Cursor);
-            (self.explicit && (has(Class::SessionState) || setting || cursor)).then_some(Reason::SessionState)
+            let prepares = has(Class::SessionState) || has(Class::PreparedSetting);
+            (self.explicit && (prepares || setting || cursor)).then_some(Reason::SessionState)
         }
     }
 

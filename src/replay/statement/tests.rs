@@ -175,8 +175,18 @@ fn a_begin_without_options_has_none() {
 }
 
 #[test]
+fn a_prepared_setting_is_told_from_other_statements() {
+    for sql in ["PREPARE p AS SET a = 1", "prepare p as reset all", "PREPARE p AS /* so */ USE d"] {
+        expect(sql, Class::PreparedSetting);
+    }
+    expect("PREPARE set AS SELECT 1", Class::SessionState);
+    expect("PREPARE q (int) AS UPDATE t SET a = $1", Class::SessionState);
+    expect("EXECUTE q(1)", Class::Execute);
+}
+
+#[test]
 fn everything_unknown_counts_as_a_definition() {
-    for sql in ["CREATE TABLE t (a INT)", "CALL p()", "DO $$ BEGIN END $$", "VACUUM", "EXECUTE q(1)"] {
+    for sql in ["CREATE TABLE t (a INT)", "CALL p()", "DO $$ BEGIN END $$", "VACUUM"] {
         expect(sql, Class::Definition);
     }
 }
