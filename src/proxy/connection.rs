@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const BUFFER_BYTES: usize = 64 << 10;
 /// Buffers that a thread keeps for its sessions.
 const SPARE_BUFFERS: usize = 64;
+/// Bytes of requests that are read ahead from a client that has to wait.
+pub(super) const WAITING_BYTES: usize = 64 << 10;
 /// Unwritten bytes above which nothing more is read from the other side.
 const BACKLOG_BYTES: usize = 256 << 10;
 

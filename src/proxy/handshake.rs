@@ -13,7 +13,7 @@ use pgwire::messages::Message;
 use pgwire::messages::startup::NegotiateProtocolVersion;
 
 use super::auth::Login;
-use super::connection::Connection;
+use super::connection::{Connection, WAITING_BYTES};
 use super::credentials::Credentials;
 use super::isolation;
 use super::parameters::Parameters;
@@ -26,10 +26,12 @@ use crate::telemetry::Telemetry;
 use crate::wire::backend::{self, ErrorFields, tag};
 use crate::wire::sasl::Request;
 use crate::wire::startup::{Initial, Startup};
-use crate::wire::{HEADER_BYTES, Header, SqlState, frontend, sasl};
+use crate::wire::{BadLength, HEADER_BYTES, Header, SqlState, frontend, sasl};
 
-/// The longest message that either side may send before the session begins.
-const STARTUP_MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// The longest message that a server may send before the session begins.
+const GREETING_BYTES_MAX: usize = 1 << 20;
+/// The longest answer of a client to an authentication request: PostgreSQL takes tokens of up to 65535 bytes.
+const ANSWER_BYTES_MAX: usize = HEADER_BYTES + 65_535;
 /// Version 3.0 as the number on the wire.
 const PROTOCOL_3_0: i32 = 196_608;
 
@@ -232,21 +234,22 @@ async fn relay_authentication(
         if relay_greeting(server, client, &mut greeting)? {
             return Ok(Some(greeting));
         }
-        relay_answers(client, server, &greeting)?;
+        relay_answers(client, server, &mut greeting)?;
+        if is_half_closed && greeting.asked > greeting.answered {
+            return Err(Refusal::ClientGone);
+        }
         server.drain().await.map_err(Refusal::Server)?;
         client.drain().await.map_err(Refusal::Client)?;
+        let has_read_ahead = begins_request(client) && client.received().len() >= WAITING_BYTES;
         tokio::select! {
             read = server.fill() => {
                 if read.map_err(Refusal::Server)? == 0 {
                     return if greeting.refused { Ok(None) } else { Err(Refusal::ServerClosed) };
                 }
             }
-            read = client.fill(), if !is_half_closed => {
+            read = client.fill(), if !is_half_closed && !has_read_ahead => {
+                // Who has said what it wants may still read what comes of it, unless it is asked for more.
                 is_half_closed = read.map_err(Refusal::Client)? == 0;
-                // Who has said what it wants may still read what comes of it.
-                if is_half_closed && client.received().is_empty() {
-                    return Err(Refusal::ClientGone);
-                }
             }
         }
     }
@@ -257,6 +260,9 @@ struct Greeting {
     dialect: Dialect,
     key: Option<Box<[u8]>>,
     refused: bool,
+    /// How often it has asked the client to authenticate itself, and how often that was answered.
+    asked: u32,
+    answered: u32,
     /// It offered a login that is bound to its TLS connection, which the client was not told.
     binds: bool,
     /// How the proxy logs in, unless the client does.
@@ -271,6 +277,8 @@ impl Default for Greeting {
             dialect: Dialect::Postgres,
             key: None,
             refused: false,
+            asked: 0,
+            answered: 0,
             binds: false,
             login: None,
             ready: Vec::new(),
@@ -291,6 +299,9 @@ fn relay_greeting(
             tag::PARAMETER_STATUS if is_crdb_version(body) => greeting.dialect = Dialect::Cockroach,
             tag::BACKEND_KEY_DATA => greeting.key = Some(body.into()),
             tag::ERROR_RESPONSE => greeting.refused = true,
+            tag::AUTHENTICATION if greeting.login.is_none() && Request::parse(body).wants_answer() => {
+                greeting.asked += 1;
+            }
             _ => {}
         }
         if frame_tag == tag::READY_FOR_QUERY {
@@ -331,22 +342,31 @@ fn is_crdb_version(body: &[u8]) -> bool {
 fn relay_answers(
     client: &mut Connection<Stream>,
     server: &mut Connection<Stream>,
-    greeting: &Greeting,
+    greeting: &mut Greeting,
 ) -> Result<(), Refusal> {
-    while let Some(bytes) = whole_frame(client.received()).map_err(Refusal::ClientFrame)? {
+    while !begins_request(client)
+        && let Some(bytes) = whole_answer(client.received())?
+    {
         let frame = &client.received()[..bytes];
         match frame[0] {
             frontend::tag::PASSWORD if greeting.binds && sasl::misses_channel_binding(frame) => {
                 return Err(Refusal::ChannelBinding);
             }
-            frontend::tag::PASSWORD if greeting.login.is_none() => server.outbox().extend_from_slice(frame),
+            frontend::tag::PASSWORD if greeting.login.is_none() => {
+                greeting.answered += 1;
+                server.outbox().extend_from_slice(frame);
+            }
             frontend::tag::TERMINATE => return Err(Refusal::ClientGone),
-            other if is_request(other) => return Ok(()),
             other => return Err(Refusal::ClientMessage(other)),
         }
         client.consume(bytes);
     }
     Ok(())
+}
+
+/// Whether what the client has sent is for the session, whatever its length.
+fn begins_request(client: &Connection<Stream>) -> bool {
+    client.received().first().copied().is_some_and(is_request)
 }
 
 /// Whether a message may begin a session's work: clients may send it before they are told that the session is ready.
@@ -362,7 +382,7 @@ const fn is_request(frame_tag: u8) -> bool {
 pub(super) async fn next_answer(client: &mut Connection<Stream>) -> Result<Vec<u8>, Refusal> {
     client.drain().await.map_err(Refusal::Client)?;
     loop {
-        if let Some(bytes) = whole_frame(client.received()).map_err(Refusal::ClientFrame)? {
+        if let Some(bytes) = whole_answer(client.received())? {
             let (header, body) = client.received()[..bytes].split_at(HEADER_BYTES);
             let answer = match header[0] {
                 frontend::tag::PASSWORD => body.to_vec(),
@@ -376,11 +396,20 @@ pub(super) async fn next_answer(client: &mut Connection<Stream>) -> Result<Vec<u
     }
 }
 
-/// Length of the frame at the start, once all of it is there.
-pub(super) fn whole_frame(bytes: &[u8]) -> Result<Option<usize>, crate::wire::BadLength> {
+/// Length of the server's frame at the start, once all of it is there.
+pub(super) fn whole_frame(bytes: &[u8]) -> Result<Option<usize>, BadLength> {
+    whole(bytes, GREETING_BYTES_MAX)
+}
+
+/// Length of the client's answer at the start, once all of it is there.
+fn whole_answer(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+    whole(bytes, ANSWER_BYTES_MAX).map_err(Refusal::ClientFrame)
+}
+
+fn whole(bytes: &[u8], longest: usize) -> Result<Option<usize>, BadLength> {
     let Some(header) = Header::parse(bytes)? else { return Ok(None) };
-    if header.frame_bytes > STARTUP_MESSAGE_BYTES_MAX {
-        return Err(crate::wire::BadLength { tag: header.tag, length: header.frame_bytes as u32 - 1 });
+    if header.frame_bytes > longest {
+        return Err(BadLength { tag: header.tag, length: header.frame_bytes as u32 - 1 });
     }
     Ok((header.frame_bytes <= bytes.len()).then_some(header.frame_bytes))
 }

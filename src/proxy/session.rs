@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use super::bell::Bells;
 use super::cancel::Registration;
 use super::classes::Member;
-use super::connection::Connection;
+use super::connection::{Connection, WAITING_BYTES};
 use super::idle::{Idle, Waiting};
 use super::refusal::fatal;
 use super::shutdown::Shutdown;
@@ -25,9 +25,6 @@ use super::turns::Place;
 use crate::replay::{self, Engine, Event, Fingerprint, Output};
 use crate::telemetry::{Breakage, Telemetry};
 use crate::wire::{BadLength, SqlState};
-
-/// Bytes of requests that are read ahead from a client during a pause.
-const WAITING_BYTES: usize = 64 << 10;
 
 /// How a session ended.
 #[derive(Debug, Error)]

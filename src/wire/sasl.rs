@@ -60,6 +60,13 @@ impl<'a> Request<'a> {
     }
 }
 
+impl Request<'_> {
+    /// Whether the client must answer before anything else comes.
+    pub fn wants_answer(self) -> bool {
+        !matches!(self, Self::Ok | Self::SaslFinal(_))
+    }
+}
+
 /// Whether a mechanism is among those that a server offers.
 pub fn has(mut mechanisms: &[u8], name: &str) -> bool {
     while let Some((mechanism, rest)) = split_cstr(mechanisms) {

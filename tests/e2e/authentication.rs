@@ -197,4 +197,11 @@ async fn requests_may_come_with_the_startup() {
         assert_eq!(wire.until_ready().await, expected);
     }
     assert_eq!(proxy.conflicts(), (2.0, 0.0));
+    // However long they are.
+    let mut wire = Wire::connect(proxy.address).await;
+    let startup = Frontend::startup([("user", "postgres"), ("database", database.name.as_str())]);
+    let long = format!("SELECT length('{}')", "x".repeat(5 << 20));
+    wire.send([startup, Frontend::Query(long)]).await;
+    assert_eq!(wire.until_ready().await.status(), Some('I'));
+    assert_eq!(wire.until_ready().await, "(5242880) SELECT 1 I");
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use golden::{Backend, Frontend};
 use reprise::replay::Dialect;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use crate::support::fake::serve;
+use crate::support::fake::{Peer, serve};
 use crate::support::proxy::Proxy;
 use crate::support::wire::{Answer, Wire};
 use crate::support::{DIALECTS, Scene, eventually, within};
@@ -155,6 +157,29 @@ async fn a_length_is_not_trusted_with_memory() {
     assert!(virtual_bytes() < before + (8 << 30), "a length made the proxy allocate");
     drop(wires);
     proxy.until_idle().await;
+}
+
+#[tokio::test]
+async fn requests_before_the_login_are_not_hoarded() {
+    // More than the sockets on the way hold.
+    const SENT_BYTES: usize = 64 << 20;
+    let upstream = serve(async |mut peer: Peer| {
+        peer.startup().await;
+        peer.answer_bytes(b"R\0\0\0\x08\0\0\0\x03").await;
+        peer.until_closed().await;
+    })
+    .await;
+    let proxy = Proxy::start(upstream, |_| {}).await;
+    for request in [b"S\0\0\0\x04", b"Q\x3f\xff\xff\xff"] {
+        let mut stream = TcpStream::connect(proxy.address).await.expect("it listens");
+        stream.write_all(&Frontend::startup([("user", "postgres")]).encode()).await.expect("to send");
+        stream.write_all(request).await.expect("to send");
+        let (bytes, mut sent) = (request.repeat(100_000), 0);
+        while let Ok(taken) = tokio::time::timeout(Duration::from_secs(1), stream.write(&bytes)).await {
+            sent += taken.expect("it is not closed");
+            assert!(sent < SENT_BYTES, "all of it is taken");
+        }
+    }
 }
 
 /// Memory that this process, in which the proxy runs, has asked for.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::support::database::{APPLICATION, Database};
+use crate::support::fake::{Peer, serve};
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
 use crate::support::secure::encrypt;
@@ -79,6 +80,7 @@ fn conversations() -> Vec<Vec<Frontend>> {
         Frontend::Flush,
     ];
     vec![
+        Vec::new(),
         vec![query("SELECT 1"), query("SELECT 1 / 0"), query("SELECT repeat('x', 1000000)")],
         vec![
             query("BEGIN"),
@@ -120,6 +122,30 @@ async fn they_hear_what_the_database_says() {
             assert_eq!(heard[0], heard[heard.len() - 1], "{dialect:?} {mode:?} {messages:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn before_the_session_they_are_told_what_becomes_of_it_and_asked_nothing() {
+    let database = Database::create().await;
+    let proxy = Proxy::start(database.address, |_| {}).await;
+    let mut heard = Vec::new();
+    for address in [database.address, proxy.address] {
+        heard.push(say_all(connect(address).await, &[startup("nowhere")]).await);
+    }
+    assert_eq!(heard[0], heard[1]);
+    assert_eq!(Backend::read(&mut heard[0]), Some(Backend::AuthenticationOk));
+    assert_eq!(Answer(vec![Backend::read(&mut heard[0]).expect("a refusal")]), "3D000");
+    // A database that asks for the password of somebody who will never say it.
+    let upstream = serve(async |mut peer: Peer| {
+        peer.startup().await;
+        peer.answer_bytes(b"R\0\0\0\x08\0\0\0\x03").await;
+        peer.until_closed().await;
+    })
+    .await;
+    let proxy =
+        Proxy::start(upstream, |config| config.proxy.startup_timeout = Duration::from_secs(3600)).await;
+    let heard = say_all(connect(proxy.address).await, &[startup("any"), query("SELECT 1")]).await;
+    assert_eq!(heard, b"R\0\0\0\x08\0\0\0\x03");
 }
 
 #[tokio::test]
