@@ -219,7 +219,7 @@ where
     }
 
     /// Runs to the end. Returns why it ended, and the key to cancel what the server may still be at work on for nobody.
-    pub(super) async fn run(mut self) -> (Ending, Option<Box<[u8]>>) {
+    pub(super) async fn run(&mut self) -> (Ending, Option<Box<[u8]>>) {
         let first = self.take_requests();
         let ending = match first {
             Ok(_) => std::future::poll_fn(|cx| self.poll(cx)).await,
@@ -227,7 +227,8 @@ where
         };
         let orphaned =
             matches!(ending, Ending::ClientLeft | Ending::Client(_)) && self.engine.awaits_answer();
-        self.say_goodbye(&ending).await;
+        // On the heap: while the session runs it needs no room.
+        Box::pin(self.say_goodbye(&ending)).await;
         (ending, orphaned.then(|| self.registration.key().map(Box::from)).flatten())
     }
 
