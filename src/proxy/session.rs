@@ -227,12 +227,11 @@ where
         };
         let orphaned =
             matches!(ending, Ending::ClientLeft | Ending::Client(_)) && self.engine.awaits_answer();
-        // On the heap: while the session runs it needs no room.
         Box::pin(self.say_goodbye(&ending)).await;
         (ending, orphaned.then(|| self.registration.key().map(Box::from)).flatten())
     }
 
-    /// Tells the sides that are still there.
+    /// Tells the sides that are still there. Its future is boxed, for a session that runs needs no room for it.
     async fn say_goodbye(&mut self, ending: &Ending) {
         let now = self.clock.elapsed();
         let in_doubt = self.engine.is_committing();
@@ -321,7 +320,7 @@ where
     /// that the client went away.
     fn listens_to_client(&self) -> bool {
         let has_room = self.client.received().len() < WAITING_BYTES;
-        !self.is_half_closed && (self.engine.takes_requests() || has_room)
+        !self.is_half_closed && (has_room || self.engine.takes_requests())
     }
 
     fn poll_server(&mut self) -> Result<bool, Ending> {
