@@ -20,7 +20,7 @@ demo: ## Show the same contended transfers without retries, with a client's loop
 	scripts/install-postgresql.sh --or-cockroach
 	$(CARGO) run --release --locked --bin reprise -- demo $(DEMO_FLAGS)
 
-test: lint docs tests drivers ## Run everything that CI runs
+test: lint docs tests instructions drivers ## Run everything that CI runs
 
 format: ## Format the code
 	$(CARGO) fmt --all
@@ -56,11 +56,11 @@ deny: ## Check the crates that are used: known holes, licences, sources, and wha
 # Counted by callgrind, so that what else the machine does makes no difference.
 instructions: ## Hold the engine's instructions for recorded sessions against their budget
 	scripts/install-benchmarks.sh
-	$(CARGO) run --release --locked --package bench --bin instructions
+	$(CARGO) run --profile budget --locked --package bench --bin instructions
 
 budget: ## Write that budget anew: the commit must say what the instructions buy
 	scripts/install-benchmarks.sh
-	$(CARGO) run --release --locked --package bench --bin instructions -- --write
+	$(CARGO) run --profile budget --locked --package bench --bin instructions -- --write
 
 # BENCH_FLAGS=--help lists what can be chosen.
 bench: ## Measure the proxy beside a plain relay, PgBouncer and HAProxy

@@ -43,7 +43,7 @@
 //! |---|---|
 //! | `state.rs` | where a session stands, with the legal moves drawn beside it |
 //! | `engine.rs` | the calls, and the [`replay::Output`] that answers them |
-//! | `requests.rs`, `answers.rs`, `results.rs`, `scan.rs` | what client and server send, told apart |
+//! | `requests.rs`, `answers.rs`, `results.rs`, `rows.rs`, `scan.rs` | what client and server send, told apart |
 //! | `journal.rs`, `digest.rs` | what is kept of requests, and what of answers |
 //! | `outstanding.rs` | the requests that the server has not answered yet |
 //! | `held.rs`, `deferred.rs` | answers that the client cannot act on yet; a BEGIN that waits for the first statement |

@@ -22,6 +22,7 @@ const BACKLOG_BYTES: usize = 256 << 10;
 
 thread_local! {
     static SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static SPARE_OUTBOXES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 fn take_buffer() -> Box<[u8]> {
@@ -32,6 +33,20 @@ fn give_buffer(buffer: Box<[u8]>) {
     SPARE.with_borrow_mut(|spare| {
         if buffer.len() == BUFFER_BYTES && spare.len() < SPARE_BUFFERS {
             spare.push(buffer);
+        }
+    });
+}
+
+fn take_outbox() -> Vec<u8> {
+    SPARE_OUTBOXES.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+fn give_outbox(mut outbox: Vec<u8>) {
+    outbox.clear();
+    outbox.shrink_to(BUFFER_BYTES);
+    SPARE_OUTBOXES.with_borrow_mut(|spare| {
+        if spare.len() < SPARE_BUFFERS {
+            spare.push(outbox);
         }
     });
 }
@@ -115,12 +130,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// What is to be written: append to it.
-    pub(super) const fn outbox(&mut self) -> &mut Vec<u8> {
-        &mut self.outbox
+    pub(super) fn outbox(&mut self) -> &mut Vec<u8> {
+        self.both().1
     }
 
     /// What was read and what is to be written, at once.
     pub(super) fn both(&mut self) -> (&[u8], &mut Vec<u8>) {
+        if self.outbox.capacity() == 0 {
+            self.outbox = take_outbox();
+        }
         (self.inbox.bytes(), &mut self.outbox)
     }
 
@@ -144,6 +162,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Writes what is to be written. Ready when all of it is.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.outbox.is_empty() {
+            self.release_outbox();
+            return Poll::Ready(Ok(()));
+        }
         while self.written < self.outbox.len() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outbox[self.written..]))?;
             if written == 0 {
@@ -154,8 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // A socket has nothing to flush; TLS may hold what the socket did not take.
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.written = 0;
-        self.outbox.clear();
-        self.outbox.shrink_to(BUFFER_BYTES);
+        self.release_outbox();
         Poll::Ready(Ok(()))
     }
 
@@ -163,6 +184,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn release_outbox(&mut self) {
+        if self.outbox.capacity() > 0 {
+            give_outbox(std::mem::take(&mut self.outbox));
+        }
     }
 
     /// Reads once. Cancel safe: what was read stays in the inbox.
@@ -226,6 +253,6 @@ mod tests {
         let mut got = String::new();
         peer.read_to_string(&mut got).await.unwrap();
         assert_eq!(got, "bye");
-        assert!(connection.outbox.is_empty() && !connection.is_backed_up());
+        assert!(connection.outbox.capacity() == 0 && !connection.is_backed_up());
     }
 }

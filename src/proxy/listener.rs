@@ -107,7 +107,8 @@ pub async fn serve(
                         continue;
                     }
                     let shared = Arc::clone(&shared);
-                    workers.spawn(&tasks, async move {
+                    workers.spawn(&tasks, |place| async move {
+                        let _place = place;
                         if let Err(refusal) = admit(arrival, peer, &setup, &shared).await {
                             log_refusal(&refusal, peer, &shared.telemetry);
                         }
@@ -161,15 +162,20 @@ async fn admit(arrival: Arrival, peer: Peer, setup: &Arc<Setup>, shared: &Shared
     }
     let mut client = Connection::new(stream);
     let limit = setup.config.proxy.startup_timeout;
-    let welcomed = tokio::select! {
-        welcomed = tokio::time::timeout(limit, welcome(&mut client, peer, setup, shared)) => {
-            welcomed.unwrap_or(Err(Refusal::TimedOut(limit)))
+    // On the heap: its memory is free again when the session runs.
+    let welcomed = Box::pin(async {
+        tokio::select! {
+            welcomed = tokio::time::timeout(limit, welcome(&mut client, peer, setup, shared)) => {
+                welcomed.unwrap_or(Err(Refusal::TimedOut(limit)))
+            }
+            () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
         }
-        () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
-    };
-    match welcomed {
+    });
+    match welcomed.await {
         Ok(Some((opened, manner, database, _seat))) => {
-            run(client, opened, manner, database, setup, shared).await;
+            let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+            let session = begin(id, client, opened, (manner, database), setup, shared);
+            run(id, Box::new(session), setup, shared).await;
             Ok(())
         }
         Ok(None) => client.close().await.map_err(Refusal::Client),
@@ -260,18 +266,16 @@ fn database_hash(packet: &[u8]) -> u64 {
     find(b"database").or_else(|| find(b"user")).map_or(0, |(_, name)| xxh3_64(name))
 }
 
-/// Runs a session to its end, in its own mode.
-async fn run(
+/// A session in its own mode.
+fn begin(
+    id: u64,
     client: Connection<Stream>,
     opened: Opened,
-    manner: Manner,
-    database: u64,
+    (manner, database): (Manner, u64),
     setup: &Arc<Setup>,
     shared: &Shared,
-) {
+) -> Session<Stream, Stream> {
     let mode = manner.mode;
-    let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-    let _open = shared.telemetry.session_opened();
     let (dialect, lock_table) = (opened.dialect, opened.lock_table);
     // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
     let mut engine = Engine::new(setup.policy(mode, lock_table), dialect, seed(id));
@@ -290,8 +294,14 @@ async fn run(
     let idle = Idle::new(outside, inside, limits.half_closed_timeout);
     let (lock_table, mode) = (lock_table.name(), mode.name());
     tracing::debug!(session = id, dialect = dialect.name(), mode, lock_table, "session begins");
-    let (ending, orphaned) =
-        Session::new(engine, client, opened.server, registration, shutdown, idle, ledger).run().await;
+    Session::new(engine, client, opened.server, registration, shutdown, idle, ledger)
+}
+
+/// Runs a session to its end.
+async fn run(id: u64, mut session: Box<Session<Stream, Stream>>, setup: &Setup, shared: &Shared) {
+    let _open = shared.telemetry.session_opened();
+    let (ending, orphaned) = session.run().await;
+    drop(session);
     match ending.breakage() {
         Some(cause) => {
             shared.telemetry.session_broken(cause);
@@ -300,7 +310,7 @@ async fn run(
         None => tracing::debug!(session = id, "session ends: {ending}"),
     }
     if let Some(key) = orphaned {
-        cancel::forward(&key, setup.database()).await;
+        Box::pin(cancel::forward(&key, setup.database())).await;
     }
 }
 

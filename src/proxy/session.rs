@@ -216,7 +216,7 @@ where
     }
 
     /// Runs to the end. Returns why it ended, and the key to cancel what the server may still be at work on for nobody.
-    pub(super) async fn run(mut self) -> (Ending, Option<Box<[u8]>>) {
+    pub(super) async fn run(&mut self) -> (Ending, Option<Box<[u8]>>) {
         let first = self.take_requests();
         let ending = match first {
             Ok(_) => std::future::poll_fn(|cx| self.poll(cx)).await,
@@ -224,11 +224,11 @@ where
         };
         let orphaned =
             matches!(ending, Ending::ClientLeft | Ending::Client(_)) && self.engine.awaits_answer();
-        self.say_goodbye(&ending).await;
+        Box::pin(self.say_goodbye(&ending)).await;
         (ending, orphaned.then(|| self.registration.key().map(Box::from)).flatten())
     }
 
-    /// Tells the sides that are still there.
+    /// Tells the sides that are still there. Its future is boxed, for a session that runs needs no room for it.
     async fn say_goodbye(&mut self, ending: &Ending) {
         let now = self.clock.elapsed();
         let in_doubt = self.engine.is_committing();
@@ -317,7 +317,7 @@ where
     /// that the client went away.
     fn listens_to_client(&self) -> bool {
         let has_room = self.client.received().len() < WAITING_BYTES;
-        !self.is_half_closed && (self.engine.takes_requests() || has_room)
+        !self.is_half_closed && (has_room || self.engine.takes_requests())
     }
 
     fn poll_server(&mut self) -> Result<bool, Ending> {

@@ -15,9 +15,12 @@ use tokio_util::task::TaskTracker;
 /// One thread for each processor that this process may use. What still runs on them ends with the value.
 pub(super) struct Workers(Vec<Worker>);
 
+/// A task's place on its thread, as long as it is kept.
+pub(super) struct Place(#[expect(dead_code, reason = "it counts")] Arc<()>);
+
 struct Worker {
     runtime: Handle,
-    /// Its sessions each hold a copy.
+    /// Each of its tasks keeps a copy.
     load: Arc<()>,
     /// The thread ends when this is dropped.
     _stop: oneshot::Sender<()>,
@@ -33,16 +36,15 @@ impl Workers {
         (0..processors).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
     }
 
-    /// Runs a task on the thread that has the fewest.
-    pub(super) fn spawn(&self, tasks: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task on the thread that has the fewest. The task keeps its place there to its end.
+    pub(super) fn spawn<T>(&self, tasks: &TaskTracker, task: impl FnOnce(Place) -> T)
+    where
+        T: Future<Output = ()> + Send + 'static,
+    {
         let idlest = self.0.iter().min_by_key(|worker| Arc::strong_count(&worker.load));
         let Some(Worker { runtime, load, .. }) = idlest else { return };
-        let load = Arc::clone(load);
-        let task = async move {
-            let _load = load;
-            task.await;
-        };
-        tasks.spawn_on(task, runtime);
+        // Were the place kept in a future around the task's, that would be in memory twice.
+        tasks.spawn_on(task(Place(Arc::clone(load))), runtime);
     }
 }
 
@@ -78,7 +80,8 @@ mod tests {
         let (tell, mut told) = mpsc::channel(12);
         let task = || {
             let (tell, mut ended) = (tell.clone(), ended.clone());
-            async move {
+            |place| async move {
+                let _place = place;
                 tell.send(thread::current().id()).await.unwrap();
                 let _ = ended.changed().await;
             }
@@ -99,8 +102,8 @@ mod tests {
     async fn what_runs_ends_with_the_value() {
         let (workers, tasks) = (workers(1), TaskTracker::new());
         let (held, mut dropped) = mpsc::channel::<()>(1);
-        workers.spawn(&tasks, async move {
-            let _held = held;
+        workers.spawn(&tasks, |place| async move {
+            let _held = (held, place);
             std::future::pending::<()>().await;
         });
         drop(workers);

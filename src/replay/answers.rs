@@ -51,6 +51,7 @@ impl Engine {
             if self.state == State::Ended {
                 return Ok(bytes.len());
             }
+            self.take_rows_along(header.tag, &mut scan);
             self.reading.digesting = scan.undigested <= scan.at;
             self.reading.forwarding = scan.run <= scan.at;
             scan.at = scan.end;

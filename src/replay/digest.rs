@@ -95,6 +95,11 @@ impl Unordered {
         }
     }
 
+    /// Whether it tells nothing, whatever comes.
+    pub(super) const fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// Whether both are of the same frames.
     pub(super) fn has_the_frames_of(&self, other: &Self) -> bool {
         self == other && !self.lost && self.frames > 0

@@ -41,6 +41,7 @@ mod report;
 mod requests;
 mod results;
 mod retry;
+mod rows;
 mod savepoint;
 mod scan;
 mod state;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
-use bench::budget::{self, Budget};
+use bench::budget::{self, Budget, Figures, TOLERANCE_PERCENT};
 use bench::recorded::{BULK, RECORDED, Session};
 use reprise::replay::Mode;
 
@@ -21,7 +21,7 @@ fn main() -> Result<ExitCode> {
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => compare(&measure()?),
         ["--write"] => {
-            std::fs::write(path(), text(&measure()?)?)?;
+            std::fs::write(path(), text(&Budget { compiler: compiler()?, instructions: measure()? })?)?;
             Ok(ExitCode::SUCCESS)
         }
         ["play", name, mode, times] => {
@@ -39,22 +39,38 @@ fn path() -> PathBuf {
 }
 
 fn text(budget: &Budget) -> Result<String> {
-    let head = "# Instructions of the engine for each round trip of a recorded session, counted by callgrind. A change that takes\n\
-                # more than a few per cent more fails in CI. `make budget` writes the figures anew: say in the commit what they buy.\n";
-    Ok(format!("{head}{}", toml::to_string(budget)?))
+    let head = format!(
+        "# Instructions of the engine for each round trip of a recorded session, counted by callgrind. A change that takes more\n\
+         # than {TOLERANCE_PERCENT} % more fails in CI. `make budget` writes the figures anew: say in the commit what they buy.\n"
+    );
+    Ok(head + &toml::to_string(budget)?)
 }
 
-fn compare(measured: &Budget) -> Result<ExitCode> {
+fn compiler() -> Result<String> {
+    let told = Command::new("rustc").arg("--version").output().context("rustc is on the PATH")?;
+    Ok(String::from_utf8(told.stdout)?.trim().to_owned())
+}
+
+fn compare(measured: &Figures) -> Result<ExitCode> {
     let budget: Budget = toml::from_str(&std::fs::read_to_string(path())?)?;
-    let wrong = budget::judge(&budget, measured);
-    wrong.iter().for_each(|wrong| println!("{wrong}"));
-    let kept = measured.len() - wrong.len().min(measured.len());
-    println!("{kept} passed, {} failed", wrong.len());
-    Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let verdict = budget::judge(&budget.instructions, measured);
+    for lighter in &verdict.lighter {
+        println!("{lighter}: `make budget` lowers it");
+    }
+    for wrong in &verdict.wrong {
+        println!("{wrong}");
+    }
+    let compiler = compiler()?;
+    if !verdict.wrong.is_empty() && compiler != budget.compiler {
+        println!("The budget was counted with {}, and this is {compiler}.", budget.compiler);
+    }
+    let kept = measured.len() - verdict.wrong.len().min(measured.len());
+    println!("{kept} passed, {} failed", verdict.wrong.len());
+    Ok(if verdict.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn measure() -> Result<Budget> {
-    let mut measured = Budget::new();
+fn measure() -> Result<Figures> {
+    let mut measured = Figures::new();
     for name in RECORDED.map(|(name, _)| name).into_iter().chain([BULK]) {
         let round_trips = Session::named(name).context("a session of that name")?.round_trips() as u64;
         for mode in [Mode::Transparent, Mode::Observe] {
