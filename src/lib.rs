@@ -31,8 +31,9 @@
 //! | [`wire`] | frames, startup packets, views of messages, SQLSTATEs | nothing |
 //! | [`replay`] | the engine of one session, and the policy within which it acts | `wire` |
 //! | [`governor`] | contention classes: how many of their transactions run at a time, and who is next | nothing |
-//! | [`telemetry`] | events become metrics and log lines; the HTTP endpoint | `replay`, `wire` |
-//! | [`config`] | file, environment and flags become one validated value | `replay`, `governor`, `telemetry` |
+//! | [`insight`] | what is remembered for reports: sessions, coverage, what is fought for | `replay`, `wire` |
+//! | [`telemetry`] | events become metrics and log lines; the HTTP endpoint | `insight`, `replay`, `wire` |
+//! | [`config`] | file, environment and flags become one validated value | `replay`, `governor`, `insight`, `telemetry` |
 //! | [`proxy`] | listener, TLS, handshake, logins, session loop, cancel | all of the above |
 //! | [`demo`] | the demonstration, and throwaway database servers for it and for the tests | `replay` |
 //! | [`cli`] | arguments, subcommands, exit codes; wires everything together | all of the above |
@@ -47,6 +48,7 @@
 //! | `journal.rs`, `digest.rs` | what is kept of requests, and what of answers |
 //! | `outstanding.rs` | the requests that the server has not answered yet |
 //! | `held.rs`, `deferred.rs` | answers that the client cannot act on yet; a BEGIN that waits for the first statement |
+//! | `encounter.rs`, `normalise.rs` | a conflict in full for those who report on it, and statements without their data |
 //! | `gate.rs`, `fingerprint.rs` | a place among those that contend to wait for, and what a transaction is known by there |
 //! | `lock_table.rs` | LOCK TABLE, answered where the database has none |
 //! | `retry.rs`, `refusal.rs`, `cockroach.rs` | a conflict and what follows, and what the cockroach dialect adds |
@@ -130,6 +132,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod governor;
+pub mod insight;
 pub mod proxy;
 pub mod replay;
 pub mod telemetry;

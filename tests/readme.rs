@@ -150,6 +150,18 @@ fn every_reason_is_documented_in_order() {
     }
 }
 
+#[tokio::test]
+async fn every_command_of_the_console_is_documented_as_it_is() {
+    let users = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(users.path(), "\"ann\" \"secret\"").expect("written");
+    let file = users.path().display().to_string();
+    let proxy = Running::start_with(&["--upstream", DATABASE], DATABASE, &[("REPRISE_ADMIN_FILE", &file)]);
+    let console = connect(&format!("postgres://ann:secret@{}/reprise", proxy.clients)).await;
+    let rows = console.query("SHOW HELP", &[]).await.expect("rows");
+    let rows: Vec<_> = rows.iter().map(|row| vec![code(row.get(0)), row.get(1)]).collect();
+    assert_table(&["Command", "What it does"], &rows);
+}
+
 #[test]
 fn every_flag_is_documented() {
     let documented: BTreeSet<_> = table(&["Flag", "Sets"])
@@ -365,10 +377,16 @@ struct Running {
 impl Running {
     /// Starts the proxy as the README does, with the database where it is, on free ports.
     fn start(arguments: &[&str], database: &str) -> Self {
+        Self::start_with(arguments, database, &[])
+    }
+
+    /// The same, with these variables besides.
+    fn start_with(arguments: &[&str], database: &str, variables: &[(&str, &str)]) -> Self {
         assert!(commands().contains(&Shown::Reprise(vec!["--upstream", DATABASE])));
         let moved = arguments.iter().map(|argument| if *argument == DATABASE { database } else { argument });
         let mut command = reprise(&moved.collect::<Vec<_>>());
         command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        command.envs(variables.iter().copied());
         let mut child =
             command.env("REPRISE_LOG_FORMAT", "json").stderr(Stdio::piped()).spawn().expect("it starts");
         let mut log = BufReader::new(child.stderr.take().expect("its standard error")).lines();

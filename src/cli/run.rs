@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 use super::reload::Reload;
 use super::service::{self, Sockets};
@@ -57,7 +58,8 @@ enum Error {
 
 async fn run_until_signal(config: Config, at_start: Settings, sources: Sources) -> Result<(), Error> {
     let live = Arc::new(Live::load(config.clone())?);
-    let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
+    let telemetry =
+        Arc::new(Telemetry::remembering(config.retry.journal_bytes_total, config.report.options.clone()));
     let mut first = Signals::new().map_err(Error::Runtime)?;
     let mut second = Signals::new().map_err(Error::Runtime)?;
     let handed = Sockets::take().map_err(Error::Sockets)?;
@@ -66,7 +68,10 @@ async fn run_until_signal(config: Config, at_start: Settings, sources: Sources) 
         tokio::spawn(telemetry::serve_http(listener, Arc::clone(&telemetry)));
     }
     let hangup = signal(SignalKind::hangup()).map_err(Error::Runtime)?;
-    tokio::spawn(Reload { sources, at_start, live: Arc::clone(&live) }.at_each(hangup));
+    let drain = Arc::new(Notify::new());
+    let reload = Arc::new(Reload::new(sources, at_start, Arc::clone(&live), Arc::clone(&drain)));
+    live.set_operator(Arc::clone(&reload) as _);
+    tokio::spawn(reload.at_each(hangup));
     tokio::spawn(service::watchdog());
     let (listener, address) = listen("proxy", handed.clients, Some(config.proxy.listen))
         .await?
@@ -83,7 +88,10 @@ async fn run_until_signal(config: Config, at_start: Settings, sources: Sources) 
     let shutdown = {
         let telemetry = Arc::clone(&telemetry);
         async move {
-            first.next().await;
+            tokio::select! {
+                () = first.next() => {}
+                () = drain.notified() => {}
+            }
             telemetry.set_ready(false);
             service::stopping();
             tracing::info!("shutting down; a second signal ends it at once");

@@ -266,6 +266,40 @@ pub static KEYS: &[Key] = &[
     ),
     text("governor", "calm", "10s", "Time without conflicts after which transactions contend no more."),
     integer("governor", "max_classes", "64", "Kinds of contending transactions that are governed at a time."),
+    text("admin", "file", "", "Users and passwords of the console, as in auth.file; \"\" switches it off."),
+    text("admin", "database", "reprise", "Name of a database that stands for the console."),
+    text("admin", "viewers", "", "Users of the console who may only look, separated by commas."),
+    text(
+        "admin",
+        "networks",
+        "127.0.0.0/8, ::1",
+        "Where users of the console may come from, separated by commas; the Unix-domain socket is always open to them.",
+    ),
+    integer("report", "max_entries", "100", "Rows that are kept of each report."),
+    integer(
+        "report",
+        "max_tables",
+        "50",
+        "Tables and indexes whose conflicts have series of their own in metrics; all others share one.",
+    ),
+    text(
+        "report",
+        "lookup_user",
+        "",
+        "User of the database who looks up the tables that CockroachDB names by numbers; \"\" for no lookup.",
+    ),
+    text(
+        "report",
+        "lookup_password_file",
+        "",
+        "File with the password of report.lookup_user; \"\" for none.",
+    ),
+    boolean(
+        "privacy",
+        "show_keys",
+        "false",
+        "Whether the keys of conflicts, which are data, are shown in reports and in the log.",
+    ),
     text(
         "http",
         "listen",
@@ -285,11 +319,14 @@ pub static RULE_KEYS: &[Key] = &[
 ];
 
 /// The options that are read at the start only, by their paths: sockets, the form of the log, and what is shared by all sessions.
-pub const READ_AT_START: [&str; 6] = [
+pub const READ_AT_START: [&str; 9] = [
     "proxy.listen",
     "proxy.unix_socket_directory",
     "retry.max_concurrent_replays",
     "retry.journal_bytes_total",
+    "report.max_entries",
+    "report.max_tables",
+    "privacy.show_keys",
     "http.listen",
     "log.format",
 ];

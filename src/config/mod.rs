@@ -4,6 +4,7 @@
 //! ([`Settings`]); then every value is read, and [`Config`] is what the rest of the program sees. Both steps go on
 //! after a mistake, so that all of them are told at once.
 
+mod admin;
 mod file;
 mod keys;
 mod problem;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use admin::{Admin, Lookup, Report};
 use ipnet::IpNet;
 pub use keys::{Form, KEYS, Key, READ_AT_START, RULE_KEYS};
 pub use problem::{Origin, Problem};
@@ -49,6 +51,10 @@ pub struct Config {
     pub retry: Retry,
     /// What is done against contention.
     pub governor: governor::Policy,
+    /// The console.
+    pub admin: Admin,
+    /// What is remembered for reports.
+    pub report: Report,
     /// The HTTP endpoint.
     pub http: Http,
     /// The log.

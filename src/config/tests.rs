@@ -60,6 +60,15 @@ fn other_value(key: &Key) -> &'static str {
         ("governor.idle", "7ms"),
         ("governor.calm", "7s"),
         ("governor.max_classes", "7"),
+        ("admin.file", "consolelist.txt"),
+        ("admin.database", "console"),
+        ("admin.viewers", "eve, bob"),
+        ("admin.networks", "10.0.0.0/8"),
+        ("report.max_entries", "7"),
+        ("report.max_tables", "7"),
+        ("report.lookup_user", "looker"),
+        ("report.lookup_password_file", "looker.password"),
+        ("privacy.show_keys", "true"),
         ("http.listen", ""),
         ("log.format", "json"),
         ("log.level", "warn,reprise=debug"),
@@ -135,6 +144,7 @@ fn companions(path: &str) -> &'static [&'static str] {
         "upstream.tls_ca" => &["upstream.tls"],
         "upstream.tls_certificate" => &["upstream.tls_key"],
         "upstream.tls_key" => &["upstream.tls_certificate"],
+        "report.lookup_password_file" => &["report.lookup_user"],
         _ => &[],
     }
 }

@@ -114,6 +114,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         &mut self.stream
     }
 
+    /// What it reads from and writes to, and what was read and not used yet. What is unwritten is lost.
+    pub(super) fn into_parts(self) -> (S, Vec<u8>) {
+        let received = self.received().to_vec();
+        (self.stream, received)
+    }
+
     /// What was read and not used yet.
     pub(super) fn received(&self) -> &[u8] {
         self.inbox.bytes()

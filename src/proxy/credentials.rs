@@ -11,10 +11,12 @@ use super::tls::{self, Acceptor, Connector};
 use crate::config::Config;
 
 /// Everything that was read.
+#[derive(Clone)]
 pub(super) struct Credentials {
     acceptor: Option<Arc<Acceptor>>,
     connector: Option<Arc<Connector>>,
     users: Option<Arc<Users>>,
+    console: Option<Arc<Users>>,
 }
 
 /// Why a file that the configuration names cannot be used.
@@ -38,6 +40,7 @@ impl Credentials {
             acceptor: Acceptor::load(&config.tls)?.map(Arc::new),
             connector: Connector::load(&config.upstream.tls, &config.upstream.address)?.map(Arc::new),
             users: config.auth.file.as_deref().map(Users::load).transpose()?.map(Arc::new),
+            console: config.admin.file.as_deref().map(Users::load).transpose()?.map(Arc::new),
         })
     }
 
@@ -49,6 +52,11 @@ impl Credentials {
     /// How the database is reached with TLS, if it is.
     pub(super) fn connector(&self) -> Option<Arc<Connector>> {
         self.connector.clone()
+    }
+
+    /// Who may use the console, if there is one.
+    pub(super) fn console(&self) -> Option<Arc<Users>> {
+        self.console.clone()
     }
 
     /// Who may log in, if that is not left to the database.

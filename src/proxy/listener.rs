@@ -16,6 +16,7 @@ use super::auth::{self, Failures};
 use super::cancel::{self, Registry};
 use super::classes::{Classes, Member};
 use super::connection::Connection;
+use super::console::{self, Desk};
 use super::crowd::{self, Crowd};
 use super::handshake::{self, First, Opened};
 use super::idle::Idle;
@@ -27,8 +28,9 @@ use super::sockets::{self, Arrival, Listeners, Peer};
 use super::tls::Stream;
 use super::turns::{Place, Turns};
 use super::workers::Workers;
-use crate::config::Proxy;
-use crate::replay::{Engine, Mode};
+use crate::config::{Client, Proxy};
+use crate::insight::{self, Who};
+use crate::replay::{Dialect, Engine, Mode};
 use crate::telemetry::Telemetry;
 use crate::wire::startup::Initial;
 
@@ -47,6 +49,7 @@ struct Manner {
     mode: Mode,
     /// Its client is told of transactions that were run again.
     report: bool,
+    who: Who,
 }
 
 /// What every session shares.
@@ -172,13 +175,18 @@ async fn admit(arrival: Arrival, peer: Peer, setup: &Arc<Setup>, shared: &Shared
         }
     });
     match welcomed.await {
-        Ok(Some((opened, manner, database, _seat))) => {
-            let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-            let session = begin(id, client, opened, (manner, database), setup, shared);
-            run(id, Box::new(session), setup, shared).await;
+        Ok(Welcome::Session(opened, manner, database, _seat)) => {
+            let entry = remember(&manner, peer, opened.dialect, shared);
+            let session = begin(&entry, client, *opened, (manner, database), setup, shared);
+            run(entry, Box::new(session), setup, shared).await;
             Ok(())
         }
-        Ok(None) => client.close().await.map_err(Refusal::Client),
+        Ok(Welcome::Console(user)) => {
+            let (live, telemetry) = (Arc::clone(&shared.live), Arc::clone(&shared.telemetry));
+            let desk = Desk { live, telemetry, user };
+            Box::pin(console::serve(client, desk, &shared.shutdown)).await.map_err(Refusal::Client)
+        }
+        Ok(Welcome::Done) => client.close().await.map_err(Refusal::Client),
         Err(refusal) => {
             // Before it is told, so that whoever was told finds it counted.
             log_refusal(&refusal, peer, &shared.telemetry);
@@ -188,6 +196,16 @@ async fn admit(arrival: Arrival, peer: Peer, setup: &Arc<Setup>, shared: &Shared
             Ok(())
         }
     }
+}
+
+/// What a client's startup has come to.
+enum Welcome<'a> {
+    /// A session, in this database, with its seat.
+    Session(Box<Opened>, Manner, u64, Seat<'a>),
+    /// This user of the console.
+    Console(String),
+    /// Nothing: it is told all that there is to tell.
+    Done,
 }
 
 /// What a session takes of the limits on their number; it is free again when this is dropped.
@@ -224,23 +242,29 @@ fn is_allowed(peer: Peer, allowed: &[IpNet]) -> bool {
         || address.is_none_or(|address| allowed.iter().any(|network| network.contains(&address)))
 }
 
-/// The startup of a client, and its seat: a request to cancel needs none. `None` if there is nothing more to do for it.
+/// The startup of a client, and its seat: a request to cancel needs none, and the console has none.
 async fn welcome<'a>(
     client: &mut Connection<Stream>,
     peer: Peer,
     setup: &Setup,
     shared: &'a Shared,
-) -> Result<Option<(Opened, Manner, u64, Seat<'a>)>, Refusal> {
+) -> Result<Welcome<'a>, Refusal> {
     let is_allowed = is_allowed(peer, &setup.config.proxy.allowed_clients);
     match handshake::first_packet(client, &setup.credentials).await? {
         _ if !is_allowed => Err(Refusal::NotAllowed),
         First::Cancel(key) => {
             shared.telemetry.cancel_requested();
             shared.registry.cancel(&key).await;
-            Ok(None)
+            Ok(Welcome::Done)
         }
         First::Startup { asked, binding } => {
             let user = &asked.client.user;
+            if let Some(users) = setup.console(&asked.client, peer)? {
+                let attempts = shared.failures.of(peer.address(), user);
+                auth::authenticate(client, user, &users, binding.as_deref(), attempts).await?;
+                client.drain().await.map_err(Refusal::Client)?;
+                return Ok(Welcome::Console(String::from_utf8_lossy(user).into_owned()));
+            }
             let seat = shared.seat(user.clone(), peer, &setup.config.proxy)?;
             let login = match setup.credentials.users() {
                 Some(users) => {
@@ -253,9 +277,21 @@ async fn welcome<'a>(
             let (packet, telemetry, database) = (&asked.packet, &shared.telemetry, setup.database());
             let opened =
                 handshake::enter(client, packet, login, database, setup.lock_table(mode), telemetry).await?;
-            let manner = Manner { mode, report: asked.report };
-            Ok(opened.map(|opened| (opened, manner, database_hash(packet), seat)))
+            let manner = Manner { mode, report: asked.report, who: who(&asked.client) };
+            Ok(opened.map_or(Welcome::Done, |opened| {
+                Welcome::Session(Box::new(opened), manner, database_hash(packet), seat)
+            }))
         }
+    }
+}
+
+/// Who a client is, in words.
+fn who(client: &Client) -> Who {
+    let text = |name: &[u8]| String::from_utf8_lossy(name).into();
+    Who {
+        application: text(&client.application_name),
+        user: text(&client.user),
+        database: text(&client.database),
     }
 }
 
@@ -266,16 +302,24 @@ fn database_hash(packet: &[u8]) -> u64 {
     find(b"database").or_else(|| find(b"user")).map_or(0, |(_, name)| xxh3_64(name))
 }
 
+/// Remembers a session that begins, for reports.
+fn remember(manner: &Manner, peer: Peer, dialect: Dialect, shared: &Shared) -> insight::Opened {
+    let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+    let (who, names) = (manner.who.clone(), [manner.mode.name(), dialect.name()]);
+    let session = insight::Session::new(id, who, peer.to_string(), names, shared.cut_off.child_token());
+    shared.telemetry.insight().open(session)
+}
+
 /// A session in its own mode.
 fn begin(
-    id: u64,
+    entry: &insight::Opened,
     client: Connection<Stream>,
     opened: Opened,
     (manner, database): (Manner, u64),
     setup: &Arc<Setup>,
     shared: &Shared,
 ) -> Session<Stream, Stream> {
-    let mode = manner.mode;
+    let (id, mode) = (entry.id, manner.mode);
     let (dialect, lock_table) = (opened.dialect, opened.lock_table);
     // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
     let mut engine = Engine::new(setup.policy(mode, lock_table), dialect, seed(id));
@@ -283,8 +327,8 @@ fn begin(
     let registration = shared.registry.register(opened.key.as_deref(), setup);
     let (telemetry, place) = (Arc::clone(&shared.telemetry), Place::new(shared.turns.clone()));
     let member = Member::new(Arc::clone(&shared.classes), database);
-    let ledger = Ledger { id, telemetry, held: 0, place, member };
-    let shutdown = Shutdown::new(&shared.shutdown, &shared.cut_off);
+    let ledger = Ledger { session: entry.share(), telemetry, held: 0, place, member };
+    let shutdown = Shutdown::new(&shared.shutdown, &entry.kill);
     let limits = &setup.config.proxy;
     let (outside, inside) = match mode {
         // Who is idle is not known where transactions are not followed.
@@ -298,7 +342,13 @@ fn begin(
 }
 
 /// Runs a session to its end.
-async fn run(id: u64, mut session: Box<Session<Stream, Stream>>, setup: &Setup, shared: &Shared) {
+async fn run(
+    entry: insight::Opened,
+    mut session: Box<Session<Stream, Stream>>,
+    setup: &Setup,
+    shared: &Shared,
+) {
+    let id = entry.id;
     let _open = shared.telemetry.session_opened();
     let (ending, orphaned) = session.run().await;
     drop(session);

@@ -2,17 +2,38 @@
 //!
 //! It can be replaced while connections are served: those that are open keep what they began with.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
+use super::auth::Users;
 use super::credentials::{Credentials, Error, readable_by_others};
+use super::refusal::Refusal;
+use super::sockets::Peer;
 use super::upstream::Database;
-use crate::config::Config;
+use crate::config::{Client, Config, Settings};
 use crate::replay::{LockTable, Mode, Policy};
 
 /// What new connections are served by.
-pub struct Live(ArcSwap<Setup>);
+pub struct Live {
+    setup: ArcSwap<Setup>,
+    operator: OnceLock<Arc<dyn Operator>>,
+}
+
+/// Whoever runs the proxy, as far as the console may ask it for something.
+pub trait Operator: Send + Sync {
+    /// Every option with its value, and where that comes from.
+    fn settings(&self) -> Settings;
+
+    /// Reads the configuration and its files again.
+    ///
+    /// # Errors
+    /// When something is wrong with them: then everything stays as it is.
+    fn reload(&self) -> Result<(), String>;
+
+    /// Begins the end: as at SIGTERM.
+    fn drain(&self);
+}
 
 /// What a connection is served by to its end.
 pub(super) struct Setup {
@@ -29,7 +50,7 @@ impl Live {
     /// # Errors
     /// When a file cannot be read, is not what it should be, or does not fit another one.
     pub fn load(config: Config) -> Result<Self, Error> {
-        Ok(Self(ArcSwap::from_pointee(Setup::load(config)?)))
+        Ok(Self { setup: ArcSwap::from_pointee(Setup::load(config)?), operator: OnceLock::new() })
     }
 
     /// Replaces the configuration, and reads the files that it names. It counts for connections that begin from now on.
@@ -37,13 +58,32 @@ impl Live {
     /// # Errors
     /// As of [`Self::load`]; then everything stays as it is.
     pub fn reload(&self, config: Config) -> Result<(), Error> {
-        self.0.store(Arc::new(Setup::load(config)?));
+        self.setup.store(Arc::new(Setup::load(config)?));
         Ok(())
     }
 
     /// What a connection that begins now is served by.
     pub(super) fn now(&self) -> Arc<Setup> {
-        self.0.load_full()
+        self.setup.load_full()
+    }
+
+    /// Says who runs the proxy; the first to say so stays.
+    pub fn set_operator(&self, operator: Arc<dyn Operator>) {
+        let _ = self.operator.set(operator);
+    }
+
+    /// Who runs the proxy, if anybody has said so.
+    pub(super) fn operator(&self) -> Option<&dyn Operator> {
+        self.operator.get().map(|operator| &**operator)
+    }
+
+    /// Sets `retry.mode`, until the configuration is read again.
+    pub(super) fn set_mode(&self, mode: Mode) {
+        self.setup.rcu(|setup| {
+            let mut config = setup.config.clone();
+            config.retry.policy.mode = mode;
+            Setup { policy: Arc::new(config.policy()), credentials: setup.credentials.clone(), config }
+        });
     }
 }
 
@@ -59,6 +99,19 @@ impl Setup {
     /// Where the database is.
     pub(super) fn database(&self) -> Database<'_> {
         Database { options: &self.config.upstream, credentials: &self.credentials }
+    }
+
+    /// The users of the console, if that is what a client asks for.
+    ///
+    /// # Errors
+    /// If it may not do so from where it is.
+    pub(super) fn console(&self, client: &Client, peer: Peer) -> Result<Option<Arc<Users>>, Refusal> {
+        let admin = &self.config.admin;
+        let users = self.credentials.console().filter(|_| *client.database == *admin.database.as_bytes());
+        match peer.address() {
+            Some(address) if users.is_some() && !admin.is_open_to(address) => Err(Refusal::ConsoleClosed),
+            _ => Ok(users),
+        }
     }
 
     /// What is done with LOCK TABLE in a session with this mode. Where the wire is left as it is, nothing.

@@ -6,7 +6,8 @@
 //! listener ──> handshake ──> session ──> connection (client) ──┬──> tls
 //!                 │             │  └───> connection (server) ──┘
 //!                 │             │  └───> classes (what contends)
-//!                 └── cancel ───┘
+//!                 ├── cancel ───┘
+//!                 └── console
 //! ```
 
 pub mod auth;
@@ -14,8 +15,10 @@ mod bell;
 mod cancel;
 mod classes;
 mod connection;
+mod console;
 pub mod credentials;
 mod crowd;
+mod ending;
 mod handshake;
 mod idle;
 mod isolation;
@@ -32,5 +35,5 @@ mod upstream;
 mod workers;
 
 pub use listener::serve;
-pub use live::Live;
+pub use live::{Live, Operator};
 pub use sockets::Listeners;

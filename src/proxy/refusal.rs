@@ -81,6 +81,9 @@ pub(super) enum Refusal {
     /// All of `proxy.max_connections_per_address` are taken.
     #[error("too many connections from this address")]
     TooManyFromAddress,
+    /// The console is not open to where the client is.
+    #[error("the console is not open to this address")]
+    ConsoleClosed,
     /// The proxy ends.
     #[error("the proxy is shutting down")]
     ShuttingDown,
@@ -122,7 +125,8 @@ impl Refusal {
             | Self::Login(_)
             | Self::NotAllowed
             | Self::Certificate
-            | Self::Backoff(_) => Some(SqlState::INVALID_AUTHORIZATION),
+            | Self::Backoff(_)
+            | Self::ConsoleClosed => Some(SqlState::INVALID_AUTHORIZATION),
             Self::Password => Some(SqlState::INVALID_PASSWORD),
             Self::Protocol { .. } | Self::LockTable => Some(SqlState::FEATURE_NOT_SUPPORTED),
             Self::TimedOut(_) => Some(SqlState::QUERY_CANCELED),
@@ -144,6 +148,7 @@ impl Refusal {
             Self::Parameter(bad) => return Some(bad.hint()),
             Self::LockTable => "The operator of Reprise has to set compat.lock_table = \"forward\".",
             Self::TlsRequired => "Set sslmode=require, or a stricter one, in the client.",
+            Self::ConsoleClosed => "The operator of Reprise has to add it to admin.networks.",
             Self::ChannelBinding => {
                 "Set channel_binding=disable in the client, or auth.file in Reprise so that clients log in to it, or \
                  connect one side of Reprise without TLS (upstream.tls or tls.mode = \"disable\")."
@@ -171,6 +176,7 @@ impl Refusal {
             Self::Login(_) => Some(telemetry::Refusal::UpstreamLoginFailed),
             Self::TlsRequired => Some(telemetry::Refusal::TlsRequired),
             Self::TlsFailed(_) => Some(telemetry::Refusal::TlsFailed),
+            Self::ConsoleClosed => Some(telemetry::Refusal::ConsoleClosed),
             Self::ChannelBinding => Some(telemetry::Refusal::ChannelBinding),
             Self::TimedOut(_) => Some(telemetry::Refusal::StartupTimeout),
             Self::TooMany => Some(telemetry::Refusal::MaxConnections),

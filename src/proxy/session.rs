@@ -4,13 +4,11 @@
 //! one read and one write a side. No side waits for the other: what cannot be written now stays in the outbox, and above a
 //! backlog nothing more is read for it.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
@@ -18,69 +16,15 @@ use super::bell::Bells;
 use super::cancel::Registration;
 use super::classes::Member;
 use super::connection::{Connection, WAITING_BYTES};
+use super::ending::Ending;
 use super::idle::{Idle, Waiting};
 use super::refusal::fatal;
 use super::shutdown::Shutdown;
 use super::turns::Place;
-use crate::replay::{self, Engine, Event, Fingerprint, Output};
-use crate::telemetry::{Breakage, Telemetry};
-use crate::wire::{BadLength, SqlState};
-
-/// How a session ended.
-#[derive(Debug, Error)]
-pub(super) enum Ending {
-    /// The client closed its connection.
-    #[error("the client left")]
-    ClientLeft,
-    /// The database closed its connection, as it had said or between two transactions.
-    #[error("the database closed the connection")]
-    ServerLeft,
-    /// The database closed its connection in the middle of something.
-    #[error("the database closed the connection in the middle of a transaction or an answer")]
-    ServerLost,
-    /// The session cannot go on.
-    #[error("the session could not go on after a conflict")]
-    Lost,
-    /// The proxy shuts down.
-    #[error("the proxy is shutting down")]
-    ShuttingDown,
-    /// The client did nothing for too long.
-    #[error("the client was idle for too long")]
-    Idle,
-    /// The client did nothing for too long, in a transaction.
-    #[error("the client was idle in a transaction for too long")]
-    IdleInTransaction,
-    /// The client sent what is no message.
-    #[error("the client broke the protocol: {0}")]
-    ClientViolation(BadLength),
-    /// The server sent what is no message.
-    #[error("the database broke the protocol: {0}")]
-    ServerViolation(BadLength),
-    /// The connection to the client failed.
-    #[error("connection to the client: {0}")]
-    Client(io::Error),
-    /// The connection to the database failed.
-    #[error("connection to the database: {0}")]
-    Server(io::Error),
-}
-
-impl Ending {
-    /// What went wrong, if anything did.
-    pub(super) const fn breakage(&self) -> Option<Breakage> {
-        match self {
-            Self::ClientViolation(_) => Some(Breakage::ClientViolation),
-            Self::ServerViolation(_) => Some(Breakage::UpstreamViolation),
-            Self::ServerLost | Self::Server(_) => Some(Breakage::UpstreamLost),
-            Self::Lost => Some(Breakage::NotRecovered),
-            Self::ClientLeft
-            | Self::ServerLeft
-            | Self::ShuttingDown
-            | Self::Idle
-            | Self::IdleInTransaction
-            | Self::Client(_) => None,
-        }
-    }
-}
+use crate::insight::{self, Activity};
+use crate::replay::{self, Encounter, Engine, Event, Fingerprint, Output, Statement};
+use crate::telemetry::Telemetry;
+use crate::wire::SqlState;
 
 /// A session that runs.
 pub(super) struct Session<C, S> {
@@ -100,7 +44,7 @@ pub(super) struct Session<C, S> {
 
 /// Where a session is accounted for.
 pub(super) struct Ledger {
-    pub(super) id: u64,
+    pub(super) session: Arc<insight::Session>,
     pub(super) telemetry: Arc<Telemetry>,
     /// Bytes of journal that are granted to the session.
     pub(super) held: usize,
@@ -147,7 +91,7 @@ impl Output for Outlet<'_> {
     }
 
     fn report(&mut self, event: Event) {
-        self.ledger.telemetry.record(self.ledger.id, &event);
+        self.ledger.telemetry.record(&self.ledger.session, &event);
         if let Event::TransactionEnded(end) = event {
             self.ledger.member.ended(end.outcome);
         }
@@ -179,6 +123,18 @@ impl Output for Outlet<'_> {
         self.ledger.member.contends(statement);
     }
 
+    fn conflict(&mut self, met: &Encounter<'_>) {
+        self.ledger.telemetry.conflict(&self.ledger.session, met);
+    }
+
+    fn differed(&mut self, statement: Statement<'_>) {
+        self.ledger.telemetry.insight().differed(&self.ledger.session, statement);
+    }
+
+    fn prepared(&mut self, statement: Statement<'_>) {
+        self.ledger.telemetry.insight().prepared(statement);
+    }
+
     fn close(&mut self) {
         self.closed = true;
     }
@@ -198,7 +154,7 @@ where
         idle: Idle,
         ledger: Ledger,
     ) -> Self {
-        let (bells, clock) = (Bells::new(), Instant::now());
+        let (bells, clock) = (Bells::new(), ledger.session.since());
         let (timer, is_half_closed) = (None, false);
         Self {
             engine,
@@ -292,6 +248,7 @@ where
             moved |= self.poll_drain(cx)?;
             self.end_if_told()?;
             if !moved {
+                self.ledger.session.note(activity(&self.engine), self.engine.began());
                 return self.poll_idle(cx);
             }
         }
@@ -493,5 +450,16 @@ where
     fn end_if_told(&self) -> Result<(), Ending> {
         let ends = self.shutdown.ends(self.engine.is_busy());
         if ends { Err(Ending::ShuttingDown) } else { Ok(()) }
+    }
+}
+
+/// What a session does, as its operator sees it.
+fn activity(engine: &Engine) -> Activity {
+    match () {
+        () if !engine.is_busy() => Activity::Idle,
+        () if engine.awaits_place() => Activity::Waiting,
+        () if engine.is_retrying() => Activity::Retrying,
+        () if engine.awaits_answer() => Activity::Active,
+        () => Activity::IdleInTransaction,
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::digest::{Digest, Unordered};
+use super::encounter::{Encounter, Statement};
 use super::event::{Event, Outcome};
 use super::explain;
 use super::fingerprint::{Fingerprint, Fingerprints};
@@ -52,6 +53,18 @@ pub trait Output {
     }
     /// A transaction that began with this statement has met a conflict.
     fn contends(&mut self, statement: Fingerprint) {
+        let _ = statement;
+    }
+    /// A conflict in full, besides its [`Event::Conflict`]. Data may be in its texts.
+    fn conflict(&mut self, met: &Encounter<'_>) {
+        let _ = met;
+    }
+    /// A statement gave another result in a replay than the one that the client had seen.
+    fn differed(&mut self, statement: Statement<'_>) {
+        let _ = statement;
+    }
+    /// A statement is prepared under a name.
+    fn prepared(&mut self, statement: Statement<'_>) {
         let _ = statement;
     }
     /// The session is over: send what is left for the client, then close both sides.
@@ -222,6 +235,16 @@ impl Engine {
     /// Whether the server is at work for this session, or a transaction is open.
     pub fn is_busy(&self) -> bool {
         !matches!(self.state, State::Idle | State::Ended) || !self.outstanding.is_empty()
+    }
+
+    /// Whether a transaction is being run again.
+    pub const fn is_retrying(&self) -> bool {
+        self.state.is_retrying()
+    }
+
+    /// When the transaction at hand began, or the last one.
+    pub const fn began(&self) -> Duration {
+        self.unit.started
     }
 
     /// Whether the server owes an answer.

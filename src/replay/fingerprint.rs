@@ -18,26 +18,14 @@ const HARMLESS: [&str; 7] = ["BEGIN", "START", "SET", "RESET", "SHOW", "SAVEPOIN
 /// Statements that end something: nothing is to be expected behind them.
 const ENDING: [&str; 5] = ["COMMIT", "END", "ROLLBACK", "ABORT", "RELEASE"];
 /// Elements of a text that are read at most.
-const TOKENS_MAX: usize = 128;
+pub(super) const TOKENS_MAX: usize = 128;
 /// Prepared statements of a session that are known by name at most.
 const NAMES_MAX: usize = 1024;
 
 impl Fingerprint {
     /// Of the first statement of a text that works on data; `None` if there is none.
     pub(super) fn of(sql: &[u8]) -> Option<Self> {
-        let mut lexer = Lexer(sql);
-        loop {
-            let start = lexer;
-            let first = lexer.next_word()?;
-            let is = |words: &[&str]| words.iter().any(|word| first.eq_ignore_ascii_case(word.as_bytes()));
-            if is(&ENDING) {
-                return None;
-            }
-            if !is(&HARMLESS) {
-                return Some(Self::of_statement(start));
-            }
-            while !matches!(lexer.next_token()?, Token::Semicolon) {}
-        }
+        first_at_work(sql).map(Self::of_statement)
     }
 
     fn of_statement(mut lexer: Lexer<'_>) -> Self {
@@ -61,6 +49,23 @@ impl Fingerprint {
     }
 }
 
+/// Where the first statement of a text that works on data begins.
+pub(super) fn first_at_work(sql: &[u8]) -> Option<Lexer<'_>> {
+    let mut lexer = Lexer(sql);
+    loop {
+        let start = lexer;
+        let first = lexer.next_word()?;
+        let is = |words: &[&str]| words.iter().any(|word| first.eq_ignore_ascii_case(word.as_bytes()));
+        if is(&ENDING) {
+            return None;
+        }
+        if !is(&HARMLESS) {
+            return Some(start);
+        }
+        while !matches!(lexer.next_token()?, Token::Semicolon) {}
+    }
+}
+
 impl From<Fingerprint> for u64 {
     fn from(Fingerprint(number): Fingerprint) -> Self {
         number
@@ -79,6 +84,11 @@ impl Fingerprints {
         }
     }
 
+    /// Of a statement that was prepared under a name.
+    pub(super) fn named(&self, statement: &[u8]) -> Option<Fingerprint> {
+        self.0.get(statement).copied()?
+    }
+
     /// Of a request, in a transaction with these requests before it. `None` if it does no work, or if that is not known.
     pub(super) fn request(&self, tag: u8, frame: &[u8], before: &Journal) -> Option<Fingerprint> {
         let body = frame.get(HEADER_BYTES..)?;
@@ -87,7 +97,7 @@ impl Fingerprints {
             tag::PARSE => Fingerprint::of(Parse::view(body)?.sql),
             tag::BIND => match Bind::view(body)?.statement {
                 b"" => unnamed(before),
-                name => self.0.get(name).copied()?,
+                name => self.named(name),
             },
             _ => None,
         }

@@ -63,7 +63,8 @@ impl<'a> Lexer<'a> {
         Some(token(&text[..length]))
     }
 
-    fn skip_blanks_and_comments(&mut self) {
+    /// Skips over what is between two elements.
+    pub(super) fn skip_blanks_and_comments(&mut self) {
         loop {
             let text = self.0;
             let blanks = text.iter().position(|b| !is_blank(*b)).unwrap_or(text.len());

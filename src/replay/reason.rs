@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::explain;
+
 /// A reason not to run a transaction again, or not to hide that it had to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -45,6 +47,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// What the application, or the operator, can change: the HINT of a conflict that was surfaced for it.
+    pub const fn hint(self) -> &'static str {
+        explain::hint(self)
+    }
+
     /// Every reason, in the order in which the README lists them.
     pub const ALL: [Self; 18] = [
         Self::Mode,

@@ -38,6 +38,7 @@ impl Engine {
         now: Duration,
         sqlstate: SqlState,
         phase: Phase,
+        number: usize,
         body: &[u8],
         out: &mut impl Output,
     ) {
@@ -46,6 +47,7 @@ impl Engine {
         let cause = Cause::of(ErrorFields::new(body));
         self.unit.cause.get_or_insert(cause);
         out.report(Event::Conflict { sqlstate, phase, cause });
+        self.show_conflict(phase, cause, number, body, out);
         if let Some(statement) = self.first_statement() {
             out.contends(statement);
         }
@@ -69,7 +71,7 @@ impl Engine {
             () if replaying => Phase::Replay,
             () => Phase::Statement,
         };
-        self.note_conflict(now, sqlstate, phase, scan.body(), out);
+        self.note_conflict(now, sqlstate, phase, number, scan.body(), out);
         self.replay_ended(now, out);
         self.keep_original(scan.body());
         (self.unit.conflict_at, self.unit.conflict_status) = (number, None);

@@ -56,7 +56,7 @@ impl Engine {
     ) {
         let State::Passthrough(reason) = self.state else { return };
         if let Some(sqlstate) = fields.sqlstate().filter(|s| self.is_conflict(*s)) {
-            self.note_conflict(now, sqlstate, Phase::Statement, scan.body(), out);
+            self.note_conflict(now, sqlstate, Phase::Statement, 0, scan.body(), out);
             self.unit.outcome = Some(Outcome::Surfaced(reason));
             self.tell(reason, scan, out);
         }
@@ -106,6 +106,7 @@ impl Engine {
         let (rows_before, rows_after) = (before.rows, self.reading.rows);
         let reordered = before.complete && self.reading.unordered.has_the_frames_of(&before.unordered);
         let rows = (rows_before, rows_after);
+        self.show_difference(number, out);
         self.difference = Some(Difference { statement, statements, rows, reordered, failed });
         self.replay_ended(now, out);
         let reason = if self.unit.cancelled { Reason::Cancelled } else { Reason::ResultsDiffer };

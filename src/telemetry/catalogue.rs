@@ -66,6 +66,12 @@ pub static METRICS: &[Metric] = &[
         help: "The same conflicts, by the cause that the database names in its message.",
     },
     Metric {
+        name: "reprise_conflicts_by_table_total",
+        kind: Kind::Counter,
+        labels: &["database", "table", "index"],
+        help: "The same conflicts, by the table and the index that they were about, as far as that is known.",
+    },
+    Metric {
         name: "reprise_conflicts_hidden_total",
         kind: Kind::Counter,
         labels: &[],

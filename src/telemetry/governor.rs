@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec};
 
 use super::catalogue::Maker;
+use crate::insight::{Column, Report, count, text};
 
 /// How a transaction of a contention class got to its first statement, or to a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +38,13 @@ impl Admission {
 
 /// The label under which all classes together are shown.
 const ALL_CLASSES: &str = "all";
+
+const COLUMNS: &[Column] = &[text("class"), count("limit"), count("running"), count("waiting")];
+
+impl super::Telemetry {
+    /// The columns of [`GovernorMetrics::report`].
+    pub const GOVERNOR: &'static [Column] = COLUMNS;
+}
 
 /// A contention class at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,6 +109,23 @@ impl GovernorMetrics {
         self.limit.with_label_values(&[class]).set(limit.map_or(0, i64::from));
         self.running.with_label_values(&[class]).set(running.into());
         self.waiting.with_label_values(&[class]).set(as_gauge(waiting));
+    }
+
+    /// The classes as of the last second, and their sum.
+    pub fn report(&self) -> Report {
+        let families = self.running.collect();
+        let classes = families.iter().flat_map(|family| family.get_metric()).filter_map(|metric| {
+            let label = metric.get_label().iter().find(|label| label.name() == "class")?;
+            Some(label.value().to_owned())
+        });
+        let row = |class: String| {
+            let of = |gauges: &IntGaugeVec| gauges.with_label_values(&[class.as_str()]).get();
+            let limit = u64::try_from(of(&self.limit)).ok().filter(|limit| *limit > 0);
+            let [running, waiting] =
+                [&self.running, &self.waiting].map(of).map(|n| u64::try_from(n).unwrap_or(0));
+            vec![class.clone().into(), limit.into(), running.into(), waiting.into()]
+        };
+        Report { columns: COLUMNS, rows: classes.map(row).collect() }
     }
 
     /// A class is no more.

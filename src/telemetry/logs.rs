@@ -9,6 +9,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::reload;
 
+use super::pace::Pace;
+use crate::insight::{Contended, Session, Story};
 use crate::replay::{Event, Outcome, Reason, TransactionEnd};
 
 /// The form of a log line.
@@ -117,11 +119,14 @@ pub(super) fn log(session: u64, event: &Event) {
         Event::ReplayEnded { elapsed } => {
             tracing::debug!(session, elapsed_us = micros(*elapsed), "replay ended");
         }
-        Event::TransactionEnded(end) => log_end(session, end),
+        // It has a line of its own.
+        Event::TransactionEnded(_) => {}
     }
 }
 
-fn log_end(session: u64, end: &TransactionEnd) {
+/// Writes the end of a transaction: one that met a conflict at `info` and within limits, all else at `debug`.
+pub(super) fn log_end(owner: &Session, end: &TransactionEnd, story: Option<&Story>, pace: &Pace) {
+    let session = owner.id;
     let outcome = end.outcome.name();
     let reason = match end.outcome {
         Outcome::Surfaced(reason) => Some(reason),
@@ -130,15 +135,28 @@ fn log_end(session: u64, end: &TransactionEnd) {
     let reason = reason.map(Reason::name);
     let TransactionEnd { explicit, attempts, conflicts, journal_bytes, .. } = *end;
     if conflicts > 0 || matches!(end.outcome, Outcome::Surfaced(_)) {
+        let Some(left_out) = pace.allows() else { return };
         let retry_ms = end.retry_time.as_millis() as u64;
+        let of_place = |part: fn(&Contended) -> &str| {
+            story.map(|story| part(&story.contended)).filter(|name| !name.is_empty())
+        };
         tracing::info!(
             session,
+            reprise.txn = owner.transaction(),
             outcome,
             explicit,
             attempts,
             conflicts,
             retry_ms,
             reason,
+            database = &*owner.who.database,
+            application = &*owner.who.application,
+            table = of_place(|place| &place.table),
+            index = of_place(|place| &place.index),
+            key = story.and_then(|story| story.contended.key.as_deref()),
+            statement = story.and_then(|story| story.statement.as_deref()),
+            statements = story.map(|story| &*story.statements),
+            left_out = Some(left_out).filter(|lines| *lines > 0),
             "transaction met a conflict"
         );
     } else {
@@ -156,7 +174,10 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
+    use crate::insight::Who;
     use crate::replay::{Cause, Phase};
     use crate::wire::SqlState;
 
@@ -179,12 +200,22 @@ mod tests {
         let writer = page.clone();
         let (subscriber, _) = subscriber(format, log_filter(level).unwrap(), false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, || {
+            let session = Session::new(7, Who::default(), String::new(), [""; 2], CancellationToken::new());
+            let pace = Pace::default();
             for event in events {
-                log(7, event);
+                match event {
+                    Event::TransactionEnded(end) => log_end(&session, end, Some(&story()), &pace),
+                    event => log(7, event),
+                }
             }
         });
         let bytes = page.0.lock().unwrap();
         String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
+    }
+
+    fn story() -> Story {
+        let contended = Contended { table: "accounts".to_owned(), ..Contended::default() };
+        Story { contended, statement: Some("ab".to_owned()), statements: "cd ab".to_owned() }
     }
 
     fn end(outcome: Outcome, conflicts: u32) -> Event {
@@ -222,6 +253,11 @@ mod tests {
         assert_eq!((&line["session"], &line["attempts"]), (&7.into(), &3.into()));
         assert_eq!((&line["conflicts"], &line["retry_ms"]), (&2.into(), &25.into()));
         assert_eq!((&line["outcome"], &line["reason"]), (&"surfaced".into(), &"results_differ".into()));
+        assert_eq!((&line["table"], &line["statements"]), (&"accounts".into(), &"cd ab".into()));
+        assert_eq!(
+            (&line["reprise.txn"], line.get("index"), line.get("left_out")),
+            (&"7.0".into(), None, None)
+        );
         assert_eq!(logged(LogFormat::Json, "debug", &events).len(), events.len());
     }
 

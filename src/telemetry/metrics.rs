@@ -21,11 +21,11 @@ pub(super) struct Metrics {
     surfaced: Labelled<Reason>,
     not_replayable: Labelled<Reason>,
     attempts: Histogram,
-    replay_seconds: Histogram,
-    retry_seconds: Histogram,
+    pub(super) replay_seconds: Histogram,
+    pub(super) retry_seconds: Histogram,
     backoff_seconds: Histogram,
     admission_seconds: Histogram,
-    replayed_bytes: IntCounter,
+    pub(super) replayed_bytes: IntCounter,
     refused: Labelled<Refusal>,
     broken: Labelled<Breakage>,
     pub(super) sessions: IntGauge,
@@ -101,6 +101,23 @@ impl Metrics {
         if let Some(reason) = end.not_replayable {
             self.not_replayable.count(reason);
         }
+    }
+
+    /// Transactions by outcome: committed, rolled back, surfaced, in doubt, abandoned.
+    pub(super) fn outcomes(&self) -> [u64; 5] {
+        let sum = |of: fn(&ByOutcome) -> &IntCounter| of(&self.explicit).get() + of(&self.autocommit).get();
+        [
+            sum(|by| &by.committed),
+            sum(|by| &by.rolled_back),
+            sum(|by| &by.surfaced),
+            sum(|by| &by.in_doubt),
+            sum(|by| &by.abandoned),
+        ]
+    }
+
+    /// Conflicts that the database answered.
+    pub(super) fn conflicts_total(&self) -> u64 {
+        self.causes.iter().map(IntCounter::get).sum()
     }
 
     pub(super) fn count_breakage(&self, cause: Breakage) {

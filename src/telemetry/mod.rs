@@ -12,9 +12,13 @@ mod governor;
 mod http;
 mod logs;
 mod metrics;
+mod pace;
+mod summary;
+mod tables;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::{IntGauge, Registry, TextEncoder};
 
@@ -24,8 +28,11 @@ pub use governor::{Admission, ClassFigures, GovernorMetrics};
 pub use http::serve_http;
 pub use logs::{LogFormat, log_filter, set_log_level, start_log};
 
-use crate::replay::Event;
+use crate::insight::{self, Insight, Session};
+use crate::replay::{Encounter, Event};
 use metrics::Metrics;
+use pace::Pace;
+use tables::ByTable;
 
 /// Why a client connection did not become a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,13 +69,15 @@ pub enum Refusal {
     LoginBackoff,
     /// The client has logged in, and could not be logged in to the database.
     UpstreamLoginFailed,
+    /// It asks for the console from where that is not open.
+    ConsoleClosed,
     /// The client insists on a login that is bound to its TLS connection.
     ChannelBinding,
 }
 
 impl Refusal {
     /// Every cause.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::MaxConnections,
         Self::MaxConnectionsPerUser,
         Self::MaxConnectionsPerAddress,
@@ -85,6 +94,7 @@ impl Refusal {
         Self::CertificateMismatch,
         Self::LoginBackoff,
         Self::UpstreamLoginFailed,
+        Self::ConsoleClosed,
         Self::ChannelBinding,
     ];
 
@@ -107,6 +117,7 @@ impl Refusal {
             Self::CertificateMismatch => "certificate_mismatch",
             Self::LoginBackoff => "login_backoff",
             Self::UpstreamLoginFailed => "upstream_login_failed",
+            Self::ConsoleClosed => "console_closed",
             Self::ChannelBinding => "channel_binding",
         }
     }
@@ -146,31 +157,61 @@ pub struct Telemetry {
     registry: Registry,
     metrics: Metrics,
     governor: GovernorMetrics,
+    by_table: ByTable,
+    pace: Pace,
+    insight: Arc<Insight>,
     journal: JournalBudget,
     ready: AtomicBool,
+    started: Instant,
 }
 
 impl Telemetry {
     /// Starts counting from zero, with this many bytes for all journals together.
     pub fn new(journal_bytes_total: u64) -> Self {
+        Self::remembering(journal_bytes_total, insight::Options::default())
+    }
+
+    /// The same, with what may be remembered for reports.
+    pub fn remembering(journal_bytes_total: u64, options: insight::Options) -> Self {
         let registry = Registry::new();
         let metrics = Metrics::new(&registry);
         metrics.journal_limit_bytes.set(i64::try_from(journal_bytes_total).unwrap_or(i64::MAX));
         register_process(&registry);
         let governor = GovernorMetrics::new(&catalogue::Maker(&registry));
+        let by_table = ByTable::new(&catalogue::Maker(&registry), options.max_tables);
         Self {
             registry,
             metrics,
             governor,
+            by_table,
+            pace: Pace::default(),
+            insight: Arc::new(Insight::new(options)),
             journal: JournalBudget::new(journal_bytes_total),
             ready: AtomicBool::new(false),
+            started: Instant::now(),
         }
     }
 
     /// Counts and logs what the engine of a session reports.
-    pub fn record(&self, session: u64, event: &Event) {
+    pub fn record(&self, session: &Session, event: &Event) {
         self.metrics.count(event);
-        logs::log(session, event);
+        match event {
+            Event::TransactionEnded(end) => {
+                let story = self.insight.ended(session, end);
+                logs::log_end(session, end, story.as_ref(), &self.pace);
+            }
+            event => logs::log(session.id, event),
+        }
+    }
+
+    /// Counts a conflict by where it was, and remembers it for reports.
+    pub fn conflict(&self, session: &Session, encounter: &Encounter<'_>) {
+        self.by_table.count(&self.insight.conflict(session, encounter));
+    }
+
+    /// What is remembered for reports.
+    pub fn insight(&self) -> &Arc<Insight> {
+        &self.insight
     }
 
     /// Counts a session; it is open until the guard is dropped.
@@ -236,6 +277,11 @@ impl Telemetry {
     /// Whether connections are accepted.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// How long it has been counting.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// All metrics in the text format of Prometheus.

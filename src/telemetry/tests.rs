@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
+use crate::insight::{Session, Who};
 use crate::replay::{Cause, Outcome, Phase, Reason, TransactionEnd};
 use crate::wire::SqlState;
 
@@ -16,6 +19,10 @@ const CALM: TransactionEnd = TransactionEnd {
     not_replayable: None,
 };
 
+fn session() -> Session {
+    Session::new(1, Who::default(), String::new(), [""; 2], CancellationToken::new())
+}
+
 /// The value of a series, as Prometheus would read it.
 fn value(telemetry: &Telemetry, series: &str) -> f64 {
     let text = telemetry.render();
@@ -26,7 +33,7 @@ fn value(telemetry: &Telemetry, series: &str) -> f64 {
 fn recorded(events: &[Event]) -> Telemetry {
     let telemetry = Telemetry::new(1 << 20);
     for event in events {
-        telemetry.record(1, event);
+        telemetry.record(&session(), event);
     }
     telemetry
 }

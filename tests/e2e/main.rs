@@ -12,6 +12,7 @@ mod bad_upstream;
 mod cancel;
 mod cockroach_dialect;
 mod connection_limits;
+mod console;
 mod departures;
 mod golden_cases;
 mod governor;

@@ -41,7 +41,8 @@ impl Proxy {
         change(&mut config);
         let listener = TcpListener::bind(listen).await.expect("a port");
         let address = listener.local_addr().expect("its address");
-        let telemetry = Arc::new(Telemetry::new(config.retry.journal_bytes_total));
+        let telemetry =
+            Arc::new(Telemetry::remembering(config.retry.journal_bytes_total, config.report.options.clone()));
         let live = Arc::new(Live::load(config.clone()).expect("what it names can be read"));
         let never = std::future::pending();
         tokio::spawn(reprise::proxy::serve(listener, Arc::clone(&live), Arc::clone(&telemetry), never));

@@ -1,0 +1,148 @@
+//! What is counted of the transactions of one session: by itself alone, so that no session waits for another to count.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::replay::{Outcome, Reason, TransactionEnd};
+
+const REASONS: usize = Reason::ALL.len();
+
+/// The figures of a session. Only the session itself adds to them; everybody may read.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    transactions: AtomicU64,
+    replayable: AtomicU64,
+    micros: AtomicU64,
+    replayable_micros: AtomicU64,
+    conflicts: AtomicU64,
+    hidden: AtomicU64,
+    surfaced: AtomicU64,
+    retry_micros: AtomicU64,
+    reasons: [AtomicU64; REASONS],
+}
+
+/// The figures of one or more sessions at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    pub(super) transactions: u64,
+    /// Those that could have been run again from their first statement to their last.
+    pub(super) replayable: u64,
+    /// The time that they took, in all.
+    pub(super) micros: u64,
+    pub(super) replayable_micros: u64,
+    pub(super) conflicts: u64,
+    pub(super) hidden: u64,
+    /// Transactions whose client was shown a conflict.
+    pub(super) surfaced: u64,
+    /// From first conflicts to the ends of their transactions.
+    pub(super) retry_micros: u64,
+    /// Transactions that could not be run again, in the order of [`Reason::ALL`].
+    pub(super) reasons: [u64; REASONS],
+}
+
+impl Figures {
+    /// Counts a transaction that took so long.
+    pub(super) fn count(&self, end: &TransactionEnd, micros: u64) {
+        add(&self.transactions, 1);
+        add(&self.micros, micros);
+        match end.not_replayable.filter(|reason| stands_in_the_way(*reason)) {
+            Some(reason) => add(&self.reasons[reason as usize], 1),
+            None => {
+                add(&self.replayable, 1);
+                add(&self.replayable_micros, micros);
+            }
+        }
+        let surfaced = matches!(end.outcome, Outcome::Surfaced(_));
+        if end.conflicts > 0 || surfaced {
+            add(&self.conflicts, end.conflicts.into());
+            add(&self.hidden, if surfaced { 0 } else { end.conflicts.into() });
+            add(&self.surfaced, surfaced.into());
+            add(&self.retry_micros, self::micros(end.retry_time));
+        }
+    }
+
+    /// What they are now.
+    pub(super) fn sums(&self) -> Sums {
+        Sums {
+            transactions: self.transactions.load(Relaxed),
+            replayable: self.replayable.load(Relaxed),
+            micros: self.micros.load(Relaxed),
+            replayable_micros: self.replayable_micros.load(Relaxed),
+            conflicts: self.conflicts.load(Relaxed),
+            hidden: self.hidden.load(Relaxed),
+            surfaced: self.surfaced.load(Relaxed),
+            retry_micros: self.retry_micros.load(Relaxed),
+            reasons: std::array::from_fn(|at| self.reasons[at].load(Relaxed)),
+        }
+    }
+}
+
+/// Whether a transaction could not have been run again for this reason in any mode: in `observe` it is only not done.
+fn stands_in_the_way(reason: Reason) -> bool {
+    reason != Reason::Mode
+}
+
+/// There is one writer: two plain accesses cost less than an atomic addition.
+fn add(counter: &AtomicU64, number: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(number), Relaxed);
+}
+
+pub(super) fn micros(duration: std::time::Duration) -> u64 {
+    duration.as_micros().try_into().unwrap_or(u64::MAX)
+}
+
+impl Sums {
+    /// Adds those of other sessions.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.transactions += other.transactions;
+        self.replayable += other.replayable;
+        self.micros += other.micros;
+        self.replayable_micros += other.replayable_micros;
+        self.conflicts += other.conflicts;
+        self.hidden += other.hidden;
+        self.surfaced += other.surfaced;
+        self.retry_micros += other.retry_micros;
+        self.reasons.iter_mut().zip(other.reasons).for_each(|(sum, more)| *sum += more);
+    }
+
+    /// Why transactions could not be run again, the most frequent reason first, with how many.
+    pub(super) fn obstacles(&self) -> Vec<(Reason, u64)> {
+        let counted = Reason::ALL.into_iter().zip(self.reasons).filter(|(_, count)| *count > 0);
+        let mut counted: Vec<_> = counted.collect();
+        counted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        counted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_order_of_reasons_is_that_of_their_numbers() {
+        assert!(Reason::ALL.iter().enumerate().all(|(at, reason)| *reason as usize == at));
+    }
+
+    #[test]
+    fn what_could_be_run_again_is_told_from_what_could_not() {
+        let figures = Figures::default();
+        let end = |not_replayable, outcome, conflicts| TransactionEnd {
+            outcome,
+            explicit: true,
+            attempts: 1,
+            conflicts,
+            retry_time: Duration::from_millis(2),
+            journal_bytes: 0,
+            not_replayable,
+        };
+        figures.count(&end(None, Outcome::Committed, 2), 3000);
+        figures.count(&end(Some(Reason::SessionState), Outcome::Committed, 0), 3000);
+        figures.count(&end(Some(Reason::Mode), Outcome::Surfaced(Reason::Mode), 1), 3000);
+        let sums = figures.sums();
+        assert_eq!((sums.transactions, sums.replayable), (3, 2));
+        assert_eq!((sums.micros, sums.replayable_micros, sums.retry_micros), (9000, 6000, 4000));
+        assert_eq!((sums.conflicts, sums.hidden, sums.surfaced), (3, 2, 1));
+        assert_eq!(sums.obstacles(), [(Reason::SessionState, 1)]);
+    }
+}

@@ -1,0 +1,271 @@
+//! What is remembered for reports: who is connected, which transactions could be run again, and what they fight for.
+//!
+//! Everything here is bounded and off the way of calm transactions: a session counts for itself, and what is shared is locked
+//! at conflicts only. Console, status page and metrics read the same [`Report`]s. No literal, parameter or row gets in, but for
+//! the keys of conflicts where [`Options::show_keys`] allows it.
+
+mod advice;
+mod conflicts;
+mod coverage;
+mod figures;
+mod names;
+mod place;
+mod report;
+mod session;
+mod statements;
+mod top;
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::{Arc, PoisonError};
+
+pub use names::TableNames;
+pub use report::{Column, Kind, Report, Value, count, number, text};
+pub use session::{Activity, Session, Who};
+
+use conflicts::{Conflicts, Met, STATEMENTS_MAX};
+use coverage::Coverage;
+use names::Names;
+use place::Place;
+use session::Sessions;
+use statements::Statements;
+
+use crate::replay::{Encounter, Statement, TransactionEnd};
+
+/// What may be remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Rows of each table of conflicts, and of who is told apart.
+    pub max_entries: usize,
+    /// Tables and indexes that have series of their own in metrics.
+    pub max_tables: usize,
+    /// Whether keys of conflicts are shown: there is data in them.
+    pub show_keys: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_entries: 100, max_tables: 50, show_keys: false }
+    }
+}
+
+/// A part of what is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// Who is connected.
+    Sessions,
+    /// The transactions whose retries cost the most.
+    Transactions,
+    /// The tables, indexes and keys that are fought for.
+    Conflicts,
+    /// The statements that meet conflicts, or differ in replays.
+    Statements,
+    /// How much could be run again.
+    Coverage,
+    /// What to change.
+    Advice,
+}
+
+impl Topic {
+    /// Every topic.
+    pub const ALL: [Self; 6] =
+        [Self::Sessions, Self::Transactions, Self::Conflicts, Self::Statements, Self::Coverage, Self::Advice];
+
+    /// The stable name, as in the console and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Transactions => "transactions",
+            Self::Conflicts => "conflicts",
+            Self::Statements => "statements",
+            Self::Coverage => "coverage",
+            Self::Advice => "advice",
+        }
+    }
+
+    /// The columns of its report.
+    pub const fn columns(self) -> &'static [Column] {
+        match self {
+            Self::Sessions => session::COLUMNS,
+            Self::Transactions => conflicts::TRANSACTIONS,
+            Self::Conflicts => conflicts::OBJECTS,
+            Self::Statements => conflicts::STATEMENTS,
+            Self::Coverage => coverage::COLUMNS,
+            Self::Advice => advice::COLUMNS,
+        }
+    }
+}
+
+/// Where a conflict was, in words for metrics and logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contended {
+    /// The database.
+    pub database: String,
+    /// The table: its name, or its number; empty if nobody has said.
+    pub table: String,
+    /// The index, likewise.
+    pub index: String,
+    /// What the key has behind the index, where that may be shown.
+    pub key: Option<String>,
+}
+
+/// What is told in the log of a transaction that has met conflicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// Where the last of them was.
+    pub contended: Contended,
+    /// The statement that met it, by its number; none for a COMMIT.
+    pub statement: Option<String>,
+    /// The statements of the transaction, by their numbers.
+    pub statements: String,
+}
+
+/// Everything that is remembered, for one proxy.
+#[derive(Debug)]
+pub struct Insight {
+    options: Options,
+    sessions: Sessions,
+    coverage: Coverage,
+    statements: Statements,
+    conflicts: Conflicts,
+    names: Names,
+}
+
+impl Insight {
+    /// Remembers nothing yet.
+    pub fn new(options: Options) -> Self {
+        Self {
+            sessions: Sessions::default(),
+            coverage: Coverage::new(options.max_entries),
+            statements: Statements::default(),
+            conflicts: Conflicts::new(options.max_entries),
+            names: Names::default(),
+            options,
+        }
+    }
+
+    /// A session begins; it ends when this is dropped.
+    #[must_use]
+    pub fn open(self: &Arc<Self>, session: Session) -> Opened {
+        let session = Arc::new(session);
+        self.sessions.insert(Arc::clone(&session));
+        Opened { insight: Arc::clone(self), session }
+    }
+
+    /// A session that is open.
+    pub fn session(&self, id: u64) -> Option<Arc<Session>> {
+        self.sessions.get(id)
+    }
+
+    /// A transaction has ended. What is worth telling of it if it has met conflicts.
+    pub fn ended(&self, session: &Session, end: &TransactionEnd) -> Option<Story> {
+        session.figures.count(end, session.end_transaction());
+        if end.conflicts == 0 {
+            return None;
+        }
+        let met = session.take_met()?;
+        self.conflicts.ended(&session.who, &met, end);
+        Some(Story {
+            contended: self.contended(&met),
+            statement: met.statement.map(statements::label),
+            statements: met.statements.iter().map(|s| statements::label(*s)).collect::<Vec<_>>().join(" "),
+        })
+    }
+
+    /// A transaction has met a conflict. Where that was.
+    pub fn conflict(&self, session: &Session, encounter: &Encounter<'_>) -> Contended {
+        let mut last = None;
+        let mut shape = Vec::new();
+        for statement in encounter.statements().take(STATEMENTS_MAX) {
+            self.statements.learn(statement);
+            last = Some(statement.fingerprint);
+            shape.push(statement.fingerprint);
+        }
+        let statement = encounter.statement();
+        statement.into_iter().for_each(|statement| self.statements.learn(statement));
+        let statement = statement.map(|statement| statement.fingerprint);
+        // A COMMIT works on what the statements before it worked on.
+        let table = statement.or(last).and_then(|statement| self.statements.get(statement)?.table.clone());
+        let place = Place::of(encounter.error);
+        let object = place.object(&session.who.database, table, self.options.show_keys);
+        let met = Met { object, statement, statements: shape.into() };
+        self.conflicts.met(&met, encounter.cause);
+        let contended = self.contended(&met);
+        *session.met.lock().unwrap_or_else(PoisonError::into_inner) = Some(met);
+        contended
+    }
+
+    fn contended(&self, met: &Met) -> Contended {
+        let (table, index) = met.object.table.display(&met.object.database, &self.names);
+        Contended {
+            database: met.object.database.to_string(),
+            table: table.unwrap_or_default(),
+            index: index.unwrap_or_default(),
+            key: met.object.key.as_deref().map(str::to_owned),
+        }
+    }
+
+    /// A statement gave another result in a replay than before.
+    pub fn differed(&self, session: &Session, statement: Statement<'_>) {
+        self.statements.learn(statement);
+        self.conflicts.differed(&session.who.database, statement.fingerprint);
+    }
+
+    /// A statement is prepared under a name.
+    pub fn prepared(&self, statement: Statement<'_>) {
+        self.statements.learn(statement);
+    }
+
+    /// The tables that conflicts named by numbers and whose names are not known, by their databases.
+    pub fn nameless(&self) -> BTreeMap<Arc<str>, Vec<u32>> {
+        self.names.wanted()
+    }
+
+    /// The names of a table that was looked up; `None` if it was not found.
+    pub fn learn_names(&self, database: &Arc<str>, table: u32, names: Option<TableNames>) {
+        self.names.learn(database, table, names);
+    }
+
+    /// What there is to tell.
+    pub fn report(&self, topic: Topic) -> Report {
+        let open = self.sessions.all();
+        let groups = || self.coverage.groups(open.iter().map(|session| &**session));
+        match topic {
+            Topic::Sessions => self.sessions.report(),
+            Topic::Transactions => self.conflicts.transactions(&self.statements),
+            Topic::Conflicts => self.conflicts.objects(&self.names),
+            Topic::Statements => self.conflicts.statements(&self.statements),
+            Topic::Coverage => coverage::report(&groups()),
+            Topic::Advice => advice::report(&groups(), &self.conflicts.statements(&self.statements)),
+        }
+    }
+}
+
+/// A session that is remembered as open.
+#[derive(Debug)]
+pub struct Opened {
+    insight: Arc<Insight>,
+    session: Arc<Session>,
+}
+
+impl Opened {
+    /// The session, to be kept elsewhere too.
+    pub fn share(&self) -> Arc<Session> {
+        Arc::clone(&self.session)
+    }
+}
+
+impl Deref for Opened {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.insight.sessions.remove(self.session.id);
+        self.insight.coverage.take(&self.session);
+    }
+}

@@ -1,0 +1,142 @@
+//! A report: named columns and rows. The console sends it as rows, the status page gets it as JSON.
+
+use serde_json::{Map, Value as Json};
+
+/// What is told of one thing, in rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Its columns.
+    pub columns: &'static [Column],
+    /// Its rows, each with a value for every column.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// A column of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name; a unit is at its end.
+    pub name: &'static str,
+    /// What its values are.
+    pub kind: Kind,
+}
+
+/// What the values of a column are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Words.
+    Text,
+    /// A whole number.
+    Count,
+    /// A number with a fraction.
+    Number,
+}
+
+/// A value of a report.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// There is none.
+    None,
+    /// Words.
+    Text(String),
+    /// A whole number.
+    Count(u64),
+    /// A number with a fraction.
+    Number(f64),
+}
+
+/// A column of words.
+pub const fn text(name: &'static str) -> Column {
+    Column { name, kind: Kind::Text }
+}
+
+/// A column of whole numbers.
+pub const fn count(name: &'static str) -> Column {
+    Column { name, kind: Kind::Count }
+}
+
+/// A column of numbers with a fraction.
+pub const fn number(name: &'static str) -> Column {
+    Column { name, kind: Kind::Number }
+}
+
+impl Report {
+    /// The rows as JSON objects.
+    pub fn json(&self) -> Json {
+        let object = |row: &Vec<Value>| {
+            let named = self.columns.iter().zip(row);
+            Json::Object(
+                named.map(|(column, value)| (column.name.to_owned(), value.json())).collect::<Map<_, _>>(),
+            )
+        };
+        Json::Array(self.rows.iter().map(object).collect())
+    }
+}
+
+impl Value {
+    /// A part of a whole in per cent, to a tenth; none of nothing.
+    pub fn share(part: u64, whole: u64) -> Self {
+        if whole == 0 {
+            Self::None
+        } else {
+            Self::Number((part as f64 * 1000.0 / whole as f64).round() / 10.0)
+        }
+    }
+
+    /// Microseconds in seconds, to a thousandth.
+    pub fn seconds(micros: u64) -> Self {
+        Self::Number((micros as f64 / 1000.0).round() / 1000.0)
+    }
+
+    fn json(&self) -> Json {
+        match self {
+            Self::None => Json::Null,
+            Self::Text(text) => text.as_str().into(),
+            Self::Count(count) => (*count).into(),
+            Self::Number(number) => (*number).into(),
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(count: u64) -> Self {
+        Self::Count(count)
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::None, Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_become_objects() {
+        const COLUMNS: &[Column] = &[text("table"), count("conflicts"), number("share_pct")];
+        let report = Report {
+            columns: COLUMNS,
+            rows: vec![
+                vec!["t".into(), 2.into(), Value::share(1, 3)],
+                vec![Value::None, 0.into(), Value::share(0, 0)],
+            ],
+        };
+        let expected =
+            r#"[{"conflicts":2,"share_pct":33.3,"table":"t"},{"conflicts":0,"share_pct":null,"table":null}]"#;
+        assert_eq!(report.json().to_string(), expected);
+    }
+}

@@ -1,0 +1,205 @@
+//! The sessions that are open: who they are, what they do now, and what is counted of them.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use tokio_util::sync::CancellationToken;
+
+use super::conflicts::Met;
+use super::figures::{Figures, micros};
+use super::report::{Column, Report, Value, count, number, text};
+
+/// Who a session belongs to, as its client says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Who {
+    /// The application; often empty.
+    pub application: Arc<str>,
+    /// The user.
+    pub user: Arc<str>,
+    /// The database.
+    pub database: Arc<str>,
+}
+
+/// What a session does at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Nothing, outside of a transaction.
+    Idle,
+    /// Nothing, in a transaction.
+    IdleInTransaction,
+    /// The database is at work.
+    Active,
+    /// A transaction is being run again.
+    Retrying,
+    /// A transaction waits for a place.
+    Waiting,
+}
+
+impl Activity {
+    const ALL: [Self; 5] = [Self::Idle, Self::IdleInTransaction, Self::Active, Self::Retrying, Self::Waiting];
+
+    /// The stable name, as in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::IdleInTransaction => "idle in transaction",
+            Self::Active => "active",
+            Self::Retrying => "retrying",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// A session that is open.
+#[derive(Debug)]
+pub struct Session {
+    /// Its number.
+    pub id: u64,
+    /// Who it belongs to.
+    pub who: Who,
+    /// Where its client is.
+    pub client: String,
+    /// What is done about its conflicts.
+    pub mode: &'static str,
+    /// How its transactions are run again.
+    pub dialect: &'static str,
+    /// It is to end at once when this is cancelled.
+    pub kill: CancellationToken,
+    since: Instant,
+    activity: AtomicU8,
+    /// When its transaction began, in microseconds since it did itself.
+    began: AtomicU64,
+    pub(super) figures: Figures,
+    /// What its transaction has met.
+    pub(super) met: Mutex<Option<Met>>,
+}
+
+impl Session {
+    /// A session that begins now.
+    pub fn new(
+        id: u64,
+        who: Who,
+        client: String,
+        [mode, dialect]: [&'static str; 2],
+        kill: CancellationToken,
+    ) -> Self {
+        Self {
+            id,
+            who,
+            client,
+            mode,
+            dialect,
+            kill,
+            since: Instant::now(),
+            activity: AtomicU8::new(0),
+            began: AtomicU64::new(0),
+            figures: Figures::default(),
+            met: Mutex::new(None),
+        }
+    }
+
+    /// Notes what the session does, and when its transaction began, since it did itself.
+    pub fn note(&self, activity: Activity, began: Duration) {
+        self.activity.store(activity as u8, Relaxed);
+        if activity != Activity::Idle {
+            self.began.store(micros(began), Relaxed);
+        }
+    }
+
+    /// When it began: the clock of its times.
+    pub const fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Its transaction has ended: how long it took, in microseconds. What begins before the next note begins now.
+    pub(super) fn end_transaction(&self) -> u64 {
+        let now = micros(self.since.elapsed());
+        now.saturating_sub(self.began.swap(now, Relaxed))
+    }
+
+    fn activity(&self) -> Activity {
+        Activity::ALL.get(usize::from(self.activity.load(Relaxed))).copied().unwrap_or(Activity::Idle)
+    }
+
+    /// The name of the transaction at hand, or of the last one: the session and how many it had before.
+    pub fn transaction(&self) -> String {
+        format!("{}.{}", self.id, self.figures.sums().transactions)
+    }
+
+    pub(super) fn take_met(&self) -> Option<Met> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// All sessions that are open.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(DashMap<u64, Arc<Session>>);
+
+impl Sessions {
+    pub(super) fn insert(&self, session: Arc<Session>) {
+        self.0.insert(session.id, session);
+    }
+
+    pub(super) fn remove(&self, id: u64) {
+        self.0.remove(&id);
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<Arc<Session>> {
+        self.0.get(&id).map(|session| Arc::clone(&session))
+    }
+
+    /// All of them, the oldest first.
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+        let mut all: Vec<_> = self.0.iter().map(|entry| Arc::clone(entry.value())).collect();
+        all.sort_by_key(|session| session.id);
+        all
+    }
+
+    pub(super) fn report(&self) -> Report {
+        Report { columns: COLUMNS, rows: self.all().iter().map(|session| row(session)).collect() }
+    }
+}
+
+pub(super) const COLUMNS: &[Column] = &[
+    count("session"),
+    text("user"),
+    text("database"),
+    text("application"),
+    text("client"),
+    text("mode"),
+    text("dialect"),
+    text("state"),
+    number("connected_s"),
+    number("transaction_s"),
+    count("transactions"),
+    count("conflicts"),
+    count("hidden"),
+    count("surfaced"),
+];
+
+fn row(session: &Session) -> Vec<Value> {
+    let (activity, sums) = (session.activity(), session.figures.sums());
+    let age = micros(session.since.elapsed());
+    let transaction = match activity {
+        Activity::Idle => Value::None,
+        _ => Value::seconds(age.saturating_sub(session.began.load(Relaxed))),
+    };
+    vec![
+        session.id.into(),
+        (*session.who.user).into(),
+        (*session.who.database).into(),
+        (*session.who.application).into(),
+        session.client.as_str().into(),
+        session.mode.into(),
+        session.dialect.into(),
+        activity.name().into(),
+        Value::seconds(age),
+        transaction,
+        sums.transactions.into(),
+        sums.conflicts.into(),
+        sums.hidden.into(),
+        sums.surfaced.into(),
+    ]
+}
