@@ -33,10 +33,11 @@ docs: ## Build the documentation, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 # The recorded conversations are held against a throwaway PostgreSQL; the end-to-end tests start their own, and those of the
-# dashboards and alerts a Prometheus.
+# dashboards and alerts a Prometheus, those of the status page a Chromium.
 tests: ## Run all tests: unit, golden, and end to end on real PostgreSQL
 	scripts/install-postgresql.sh
 	scripts/install-prometheus.sh
+	scripts/install-chromium.sh
 	$(CARGO) run --quiet --locked --example postgres -- $(CARGO) test --workspace --locked
 
 # ONLY=name says which one, by the names in tests/drivers/src/catalogue.rs.

@@ -220,7 +220,7 @@ pub(super) const OBJECTS: &[Column] = &[
     text("last_cause"),
     count("conflicts"),
     count("surfaced"),
-    number("last_s_ago"),
+    number("since_last_s"),
 ];
 
 pub(super) const STATEMENTS: &[Column] =

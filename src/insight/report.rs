@@ -1,6 +1,6 @@
 //! A report: named columns and rows. The console sends it as rows, the status page gets it as JSON.
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 /// What is told of one thing, in rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,7 @@ pub const fn number(name: &'static str) -> Column {
 }
 
 impl Report {
-    /// The rows as JSON objects.
+    /// The rows as JSON objects, besides the columns in their order.
     pub fn json(&self) -> Json {
         let object = |row: &Vec<Value>| {
             let named = self.columns.iter().zip(row);
@@ -68,7 +68,8 @@ impl Report {
                 named.map(|(column, value)| (column.name.to_owned(), value.json())).collect::<Map<_, _>>(),
             )
         };
-        Json::Array(self.rows.iter().map(object).collect())
+        let columns: Vec<_> = self.columns.iter().map(|column| column.name).collect();
+        json!({ "columns": columns, "rows": self.rows.iter().map(object).collect::<Vec<_>>() })
     }
 }
 
@@ -135,8 +136,13 @@ mod tests {
                 vec![Value::None, 0.into(), Value::share(0, 0)],
             ],
         };
-        let expected =
-            r#"[{"conflicts":2,"share_pct":33.3,"table":"t"},{"conflicts":0,"share_pct":null,"table":null}]"#;
-        assert_eq!(report.json().to_string(), expected);
+        let expected = json!({
+            "columns": ["table", "conflicts", "share_pct"],
+            "rows": [
+                { "table": "t", "conflicts": 2, "share_pct": 33.3 },
+                { "table": null, "conflicts": 0, "share_pct": null },
+            ],
+        });
+        assert_eq!(report.json(), expected);
     }
 }

@@ -21,6 +21,7 @@ use super::crowd::{self, Crowd};
 use super::handshake::{self, First, Opened};
 use super::idle::Idle;
 use super::live::{Live, Setup};
+use super::names;
 use super::refusal::Refusal;
 use super::session::{Ledger, Session};
 use super::shutdown::Shutdown;
@@ -99,6 +100,8 @@ pub async fn serve(
     let listeners = listeners.into();
     let (workers, tasks) = (Workers::start()?, TaskTracker::new());
     let _sweeper = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&shared.classes))));
+    let insight = Arc::clone(shared.telemetry.insight());
+    let _names = AbortOnDropHandle::new(tokio::spawn(names::look_up(Arc::clone(&shared.live), insight)));
     tokio::pin!(shutdown);
     loop {
         tokio::select! {

@@ -24,6 +24,7 @@ mod idle;
 mod isolation;
 mod listener;
 mod live;
+mod names;
 mod parameters;
 mod refusal;
 mod session;

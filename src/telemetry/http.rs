@@ -1,4 +1,5 @@
-//! The HTTP endpoint: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever restarts and routes.
+//! The HTTP endpoint: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever restarts and routes, and a page for
+//! people with what it shows in `/status.json`. All of it only tells.
 
 use std::io;
 use std::sync::Arc;
@@ -6,12 +7,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
 use super::Telemetry;
+
+/// The page, in one piece.
+const PAGE: &str = include_str!("../../web/status.html");
 
 /// Answers requests until it is dropped.
 ///
@@ -19,6 +23,8 @@ use super::Telemetry;
 /// If the listener fails for good.
 pub async fn serve_http(listener: TcpListener, telemetry: Arc<Telemetry>) -> io::Result<()> {
     let router = Router::new()
+        .route("/", get(page))
+        .route("/status.json", get(status))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -28,6 +34,24 @@ pub async fn serve_http(listener: TcpListener, telemetry: Arc<Telemetry>) -> io:
 
 async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
     ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], telemetry.render())
+}
+
+/// The page loads nothing from elsewhere, and may not: names that clients give themselves are shown on it.
+async fn page() -> impl IntoResponse {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+                  img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, policy),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, PAGE)
+}
+
+async fn status(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
+    (headers, telemetry.status().to_string())
 }
 
 async fn ready(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {
@@ -95,9 +119,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_page_is_whole_and_its_figures_are_json() {
+        let endpoint = endpoint().await;
+        let page = endpoint.request("GET /").await;
+        assert!(
+            page.starts_with("HTTP/1.1 200 ") && page.contains("content-security-policy: default-src 'none'")
+        );
+        let scheme = "://";
+        assert!(
+            !PAGE.contains(&format!("http{scheme}")) && !PAGE.contains(&format!("https{scheme}")),
+            "elsewhere"
+        );
+        let _session = endpoint.telemetry.session_opened();
+        let answer = endpoint.request("GET /status.json").await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("content-type: application/json"), "{head}");
+        let status: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!((&status["stats"]["sessions"], &status["ready"]), (&1.into(), &false.into()));
+        for report in ["conflicts", "governor"] {
+            assert!(status["reports"][report]["rows"].is_array(), "{status}");
+        }
+    }
+
+    #[tokio::test]
     async fn anything_else_is_refused() {
         let endpoint = endpoint().await;
-        assert!(endpoint.request("GET /").await.starts_with("HTTP/1.1 404 "));
+        assert!(endpoint.request("GET /nothing").await.starts_with("HTTP/1.1 404 "));
         assert!(endpoint.request("POST /metrics").await.starts_with("HTTP/1.1 405 "));
     }
 }

@@ -1,9 +1,14 @@
-//! The figures of the proxy as a whole, for people: a short list, where metrics are many series.
+//! The figures of the proxy as a whole, for people: a short list where metrics are many series, and all reports in one for the
+//! status page.
+
+use serde_json::{Map, Value as Json, json};
 
 use super::Telemetry;
-use crate::insight::{Column, Report, Value, text};
+use crate::insight::{Column, Report, Topic, Value, number, text};
 
-const STATS: &[Column] = &[text("name"), text("value"), text("meaning")];
+const STATS: &[Column] = &[text("name"), number("value"), text("meaning")];
+/// Rows of each report that the status page gets at most.
+const STATUS_ROWS_MAX: usize = 100;
 
 impl Telemetry {
     /// The columns of [`Self::stats`].
@@ -11,63 +16,78 @@ impl Telemetry {
 
     /// The figures since the start.
     pub fn stats(&self) -> Report {
+        let figures = self.figures();
+        let row = |(name, value, meaning): (&str, f64, &str)| {
+            vec![name.into(), Value::Number(value), meaning.into()]
+        };
+        Report { columns: STATS, rows: figures.into_iter().map(row).collect() }
+    }
+
+    fn figures(&self) -> Vec<(&'static str, f64, &'static str)> {
         let metrics = &self.metrics;
-        let row = |name: &str, value: String, meaning: &str| vec![name.into(), value.into(), meaning.into()];
-        let [committed, rolled_back, surfaced, in_doubt, abandoned] = metrics.outcomes();
+        let [committed, rolled_back, surfaced, in_doubt, abandoned] = metrics.outcomes().map(|n| n as f64);
         let transactions = committed + rolled_back + surfaced + in_doubt + abandoned;
-        let conflicts = metrics.conflicts_total();
-        let rows: Vec<Vec<Value>> = vec![
-            row("transactions", transactions.to_string(), "Transactions that ended."),
-            row("committed", committed.to_string(), "Those that were committed."),
-            row(
-                "rolled_back",
-                rolled_back.to_string(),
-                "Those that were rolled back without a conflict shown.",
-            ),
-            row("surfaced", surfaced.to_string(), "Those whose client was shown a conflict."),
-            row("in_doubt", in_doubt.to_string(), "Those whose commit may or may not have happened."),
-            row("abandoned", abandoned.to_string(), "Those whose client or database went away."),
-            row("conflicts", conflicts.to_string(), "Conflicts that the database answered."),
-            row("hidden", metrics.hidden.get().to_string(), "Conflicts that no client was shown."),
-            row(
-                "replays",
-                metrics.replay_seconds.get_sample_count().to_string(),
-                "Attempts after a first one.",
-            ),
-            row("replay_s", seconds(metrics.replay_seconds.get_sample_sum()), "Time of these, in all."),
-            row(
+        let seconds = |sum: f64| (sum * 1000.0).round() / 1000.0;
+        let gauge = |gauge: &prometheus::IntGauge| gauge.get() as f64;
+        vec![
+            ("transactions", transactions, "Transactions that ended."),
+            ("committed", committed, "Those that were committed."),
+            ("rolled_back", rolled_back, "Those that were rolled back, without a conflict that was shown."),
+            ("surfaced", surfaced, "Those whose client was shown a conflict."),
+            ("in_doubt", in_doubt, "Those whose commit may or may not have happened."),
+            ("abandoned", abandoned, "Those whose client or database went away."),
+            ("conflicts", metrics.conflicts_total() as f64, "Conflicts that the database answered."),
+            ("hidden", metrics.hidden.get() as f64, "Conflicts that no client was shown."),
+            ("replays", metrics.replay_seconds.get_sample_count() as f64, "Attempts after a first one."),
+            ("replay_s", seconds(metrics.replay_seconds.get_sample_sum()), "Time of these, in all."),
+            (
                 "replayed_bytes",
-                metrics.replayed_bytes.get().to_string(),
-                "Bytes of requests that they sent.",
+                metrics.replayed_bytes.get() as f64,
+                "Bytes of requests that they sent again.",
             ),
-            row(
+            ("retried", metrics.retry_seconds.get_sample_count() as f64, "Transactions that met a conflict."),
+            (
                 "retry_s",
                 seconds(metrics.retry_seconds.get_sample_sum()),
-                "Time from first conflicts to ends.",
+                "Time from their first conflicts to their ends.",
             ),
-            row(
-                "replays_waiting",
-                metrics.replays_waiting.get().to_string(),
-                "Replays that wait for their turn.",
-            ),
-            row("sessions", metrics.sessions.get().to_string(), "Client sessions that are open."),
-            row(
-                "sessions_total",
-                metrics.sessions_total.get().to_string(),
-                "Client sessions since the start.",
-            ),
-            row("cancels", metrics.cancel_requests.get().to_string(), "CancelRequests that clients sent."),
-            row(
+            ("replays_waiting", gauge(&metrics.replays_waiting), "Replays that wait for their turn now."),
+            ("sessions", gauge(&metrics.sessions), "Client sessions that are open."),
+            ("sessions_total", metrics.sessions_total.get() as f64, "Client sessions that were opened."),
+            ("cancels", metrics.cancel_requests.get() as f64, "CancelRequests that clients sent."),
+            (
                 "upstream_connect_errors",
-                metrics.upstream_connect_errors.get().to_string(),
+                metrics.upstream_connect_errors.get() as f64,
                 "Connections to the database that failed.",
             ),
-            row("journal_bytes", self.journal.used().to_string(), "Bytes granted to journals."),
-        ];
-        Report { columns: STATS, rows }
+            ("journal_bytes", self.journal.used() as f64, "Bytes that are granted to journals."),
+        ]
+    }
+
+    /// Everything that the status page shows.
+    pub fn status(&self) -> Json {
+        let stats: Map<_, _> =
+            self.figures().into_iter().map(|(name, value, _)| (name.to_owned(), whole(value))).collect();
+        let cut = |mut report: Report| {
+            report.rows.truncate(STATUS_ROWS_MAX);
+            report.json()
+        };
+        let mut reports: Map<_, _> = Topic::ALL
+            .into_iter()
+            .map(|topic| (topic.name().to_owned(), cut(self.insight.report(topic))))
+            .collect();
+        reports.insert("governor".to_owned(), cut(self.governor.report()));
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_s": self.uptime().as_secs(),
+            "ready": self.is_ready(),
+            "stats": stats,
+            "reports": reports,
+        })
     }
 }
 
-fn seconds(sum: f64) -> String {
-    format!("{sum:.3}")
+/// A number as JSON writes it: without a fraction where there is none.
+fn whole(value: f64) -> Json {
+    if value.fract() == 0.0 { Json::from(value as i64) } else { Json::from(value) }
 }

@@ -10,7 +10,7 @@ use rules::Arrows;
 use source::Source;
 
 /// What is written by people, besides `src`.
-const WRITTEN: [&str; 16] = [
+const WRITTEN: [&str; 17] = [
     "tests",
     "bench",
     "docs",
@@ -18,6 +18,7 @@ const WRITTEN: [&str; 16] = [
     "scripts",
     "grafana",
     "prometheus",
+    "web",
     ".ci",
     "README.md",
     "Cargo.toml",

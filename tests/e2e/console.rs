@@ -13,15 +13,15 @@ use crate::support::{eventually, within};
 const USERS: &str = "\"op\" \"the console's password\"\n\"eve\" \"another password\"\n";
 
 /// The program with a console, before a database.
-struct Operated {
-    program: Program,
-    database: Database,
-    address: SocketAddr,
-    _users: tempfile::NamedTempFile,
+pub(crate) struct Operated {
+    pub(crate) program: Program,
+    pub(crate) database: Database,
+    pub(crate) address: SocketAddr,
+    users: tempfile::NamedTempFile,
 }
 
 impl Operated {
-    async fn start(variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(variables: &[(&str, &str)]) -> Self {
         let database = Database::create().await;
         let users = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(users.path(), USERS).expect("to write it");
@@ -30,11 +30,11 @@ impl Operated {
         let variables = [&own, variables].concat();
         let program = Program::start(&["--upstream", &database.address.to_string()], &variables).await;
         let address = program.listens().await;
-        Self { program, database, address, _users: users }
+        Self { program, database, address, users }
     }
 
     /// What psql prints for a command: columns joined by tabs.
-    async fn psql(&self, command: &str) -> String {
+    pub(crate) async fn psql(&self, command: &str) -> String {
         let url = format!("postgres://op@{}/reprise?sslmode=disable", self.address);
         let mut psql = Command::new("psql");
         psql.args([&url, "--no-psqlrc", "--no-align", "--field-separator=\t", "--command", command]);
@@ -57,11 +57,11 @@ impl Operated {
         Ok(client)
     }
 
-    async fn operator(&self) -> Client {
+    pub(crate) async fn operator(&self) -> Client {
         self.client("op", "the console's password").await.expect("the operator")
     }
 
-    async fn application(&self) -> Wire {
+    pub(crate) async fn application(&self) -> Wire {
         Wire::open(self.address, &self.database.name).await
     }
 }
@@ -99,7 +99,7 @@ async fn psql_is_told_everything() {
     let transactions = scene.psql("SHOW TRANSACTIONS").await;
     assert!(transactions.contains("\tSELECT conflict(?)\n"), "{transactions}");
     let coverage = scene.psql("SHOW COVERAGE").await;
-    assert!(coverage.contains(&format!("\tpostgres\t{name}\t1\t100.0\t")), "{coverage}");
+    assert!(coverage.contains(&format!("\tpostgres\t{name}\t1\t100\t")), "{coverage}");
     // A session that has ended is still a part of it.
     drop(wire);
     eventually("it ends", async || {
@@ -107,7 +107,7 @@ async fn psql_is_told_everything() {
             && scene.psql("SHOW SESSIONS").await.ends_with("(0 rows)\n")
     })
     .await;
-    assert!(scene.psql("SHOW COVERAGE").await.contains(&format!("\tpostgres\t{name}\t1\t100.0\t")));
+    assert!(scene.psql("SHOW COVERAGE").await.contains(&format!("\tpostgres\t{name}\t1\t100\t")));
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn the_mode_is_set_for_sessions_that_begin_and_a_reload_takes_it_back() {
     assert_eq!(mode().await, ("observe".to_owned(), "console".to_owned()));
     console.batch_execute("RELOAD").await.expect("a reload");
     assert_eq!(mode().await, ("transparent".to_owned(), "default".to_owned()));
-    std::fs::write(scene._users.path(), "nonsense").expect("to write it");
+    std::fs::write(scene.users.path(), "nonsense").expect("to write it");
     let refused = console.batch_execute("RELOAD").await.expect_err("the file is wrong");
     assert_eq!(code(&refused), "F0000");
     assert!(refused.as_db_error().is_some_and(|error| error.message().contains(":1: expected")), "{refused}");

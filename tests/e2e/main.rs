@@ -24,11 +24,14 @@ mod limits;
 mod lock_table;
 mod operations;
 mod own_logins;
+mod page;
 mod postgres_dialect;
+mod privacy;
 #[path = "../program/mod.rs"]
 mod program;
 mod replication;
 mod report;
+mod reports;
 mod round_trips;
 mod service;
 mod sockets;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::{Sink, stream};
 use pgwire::api::portal::{Format, Portal};
 use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
-use pgwire::api::results::{DataRowEncoder, FieldInfo, QueryResponse, Response, Tag};
+use pgwire::api::results::{DataRowEncoder, FieldFormat, FieldInfo, QueryResponse, Response, Tag};
 use pgwire::api::stmt::QueryParser;
 use pgwire::api::store::PortalStore;
 use pgwire::api::{ClientInfo, ClientPortalStore, Type};
@@ -70,11 +70,21 @@ fn rows(report: &Report, format: &Format) -> PgWireResult<Response> {
     let mut encoder = DataRowEncoder::new(Arc::clone(&schema));
     let mut rows = Vec::new();
     for row in &report.rows {
-        for value in row {
+        for (field, value) in schema.iter().zip(row) {
             match value {
                 Value::None => encoder.encode_field(&None::<String>)?,
                 Value::Text(text) => encoder.encode_field(text)?,
                 Value::Count(count) => encoder.encode_field(&i64::try_from(*count).unwrap_or(i64::MAX))?,
+                // Written as PostgreSQL writes it: 1, not 1.0.
+                Value::Number(number) if field.format() == FieldFormat::Text => {
+                    let (text, options) = (number.to_string(), field.format_options());
+                    encoder.encode_field_with_type_and_format(
+                        &text,
+                        &Type::TEXT,
+                        FieldFormat::Text,
+                        options,
+                    )?;
+                }
                 Value::Number(number) => encoder.encode_field(number)?,
             }
         }
@@ -155,8 +165,6 @@ impl ExtendedQueryHandler for Handler {
 
 #[cfg(test)]
 mod tests {
-    use pgwire::api::results::FieldFormat;
-
     use super::*;
 
     #[test]
