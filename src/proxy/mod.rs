@@ -27,6 +27,7 @@ mod live;
 mod names;
 mod parameters;
 mod refusal;
+mod sample;
 mod session;
 mod shutdown;
 mod sockets;

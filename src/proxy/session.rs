@@ -19,6 +19,7 @@ use super::connection::{Connection, WAITING_BYTES};
 use super::ending::Ending;
 use super::idle::{Idle, Waiting};
 use super::refusal::fatal;
+use super::sample::Sample;
 use super::shutdown::Shutdown;
 use super::turns::Place;
 use crate::insight::{self, Activity};
@@ -39,6 +40,7 @@ pub(super) struct Session<C, S> {
     idle: Idle,
     /// The client has closed its sending side: it may still wait for answers.
     is_half_closed: bool,
+    sample: Sample,
     ledger: Ledger,
 }
 
@@ -167,6 +169,7 @@ where
             timer,
             idle,
             is_half_closed,
+            sample: Sample::default(),
             ledger,
         }
     }
@@ -303,6 +306,7 @@ where
     fn take_requests(&mut self) -> Result<(), Ending> {
         let now = self.clock.elapsed();
         self.idle.stir(now);
+        self.sample.begin(now);
         let (received, to_client) = self.client.both();
         let (to_server, ledger, clock) = (self.server.outbox(), &mut self.ledger, self.clock);
         let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };
@@ -316,6 +320,7 @@ where
     fn take_answers(&mut self) -> Result<(), Ending> {
         let now = self.clock.elapsed();
         self.idle.stir(now);
+        self.sample.begin(now);
         let (received, to_server) = self.server.both();
         let (to_client, ledger, clock) = (self.client.outbox(), &mut self.ledger, self.clock);
         let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };
@@ -410,12 +415,16 @@ where
     /// and nothing else would wake the session for that.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
         let backlogs = (self.server.is_backed_up(), self.client.is_backed_up());
-        if let Poll::Ready(Err(error)) = self.server.poll_drain(cx) {
+        let to_server = self.server.poll_drain(cx);
+        if let Poll::Ready(Err(error)) = to_server {
             return Err(self.server_left(Ending::Server(error)));
         }
-        if let Poll::Ready(Err(error)) = self.client.poll_drain(cx) {
+        let to_client = self.client.poll_drain(cx);
+        if let Poll::Ready(Err(error)) = to_client {
             return Err(Ending::Client(error));
         }
+        let added = self.sample.end(to_server.is_ready() && to_client.is_ready(), || self.clock.elapsed());
+        added.into_iter().for_each(|added| self.ledger.telemetry.added(added));
         Ok(backlogs != (self.server.is_backed_up(), self.client.is_backed_up()))
     }
 

@@ -41,6 +41,9 @@ impl Kind {
 }
 
 const ATTEMPTS: Kind = Kind::Histogram(&[1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0]);
+const MICROSECONDS: Kind = Kind::Histogram(&[
+    0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.1,
+]);
 const SECONDS: Kind = Kind::Histogram(&[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0,
 ]);
@@ -211,6 +214,12 @@ pub static METRICS: &[Metric] = &[
         kind: SECONDS,
         labels: &[],
         help: "Time in which the database took each connection of a session: a round trip, and the lookup of its name and TLS where they are needed.",
+    },
+    Metric {
+        name: "reprise_added_seconds",
+        kind: MICROSECONDS,
+        labels: &[],
+        help: "Time that the proxy itself takes: from a read of one side to the end of the writes that came of it, of one turn in 64.",
     },
     Metric {
         name: "reprise_journal_bytes",

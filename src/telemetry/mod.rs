@@ -264,6 +264,11 @@ impl Telemetry {
         self.metrics.upstream_connect_seconds.observe(elapsed.as_secs_f64());
     }
 
+    /// Measures how long the proxy itself took to pass something on.
+    pub fn added(&self, elapsed: Duration) {
+        self.metrics.added_seconds.observe(elapsed.as_secs_f64());
+    }
+
     /// The bytes that all journals share.
     pub fn journal(&self) -> &JournalBudget {
         &self.journal
