@@ -63,6 +63,7 @@ pub(super) fn report(reader: &mut Reader<'_>) -> Report {
     let options = insight::Options {
         max_entries: reader.read("report", "max_entries", number(1..=10_000)) as usize,
         max_tables: reader.read("report", "max_tables", number(0..=10_000)) as usize,
+        adviser: reader.read("report", "adviser", boolean),
         show_keys: reader.read("privacy", "show_keys", boolean),
     };
     let user = reader.read("report", "lookup_user", optional(|text| Ok(text.to_owned())));

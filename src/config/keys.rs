@@ -282,6 +282,12 @@ pub static KEYS: &[Key] = &[
         "50",
         "Tables and indexes whose conflicts have series of their own in metrics; all others share one.",
     ),
+    boolean(
+        "report",
+        "adviser",
+        "false",
+        "Whether every statement is watched for patterns that lose data without an error.",
+    ),
     text(
         "report",
         "lookup_user",
@@ -319,13 +325,14 @@ pub static RULE_KEYS: &[Key] = &[
 ];
 
 /// The options that are read at the start only, by their paths: sockets, the form of the log, and what is shared by all sessions.
-pub const READ_AT_START: [&str; 9] = [
+pub const READ_AT_START: [&str; 10] = [
     "proxy.listen",
     "proxy.unix_socket_directory",
     "retry.max_concurrent_replays",
     "retry.journal_bytes_total",
     "report.max_entries",
     "report.max_tables",
+    "report.adviser",
     "privacy.show_keys",
     "http.listen",
     "log.format",

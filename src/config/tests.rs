@@ -66,6 +66,7 @@ fn other_value(key: &Key) -> &'static str {
         ("admin.networks", "10.0.0.0/8"),
         ("report.max_entries", "7"),
         ("report.max_tables", "7"),
+        ("report.adviser", "true"),
         ("report.lookup_user", "looker"),
         ("report.lookup_password_file", "looker.password"),
         ("privacy.show_keys", "true"),

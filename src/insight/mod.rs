@@ -5,6 +5,7 @@
 //! the keys of conflicts where [`Options::show_keys`] allows it.
 
 mod advice;
+mod adviser;
 mod conflicts;
 mod coverage;
 mod figures;
@@ -18,11 +19,13 @@ mod top;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 pub use names::TableNames;
 pub use report::{Column, Kind, Report, Value, count, number, text};
 pub use session::{Activity, Session, Who};
 
+use adviser::Adviser;
 use conflicts::{Conflicts, Met, STATEMENTS_MAX};
 use coverage::Coverage;
 use names::Names;
@@ -30,7 +33,7 @@ use place::Place;
 use session::Sessions;
 use statements::Statements;
 
-use crate::replay::{Encounter, Statement, TransactionEnd};
+use crate::replay::{Encounter, Outcome, Statement, TransactionEnd};
 
 /// What may be remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +42,15 @@ pub struct Options {
     pub max_entries: usize,
     /// Tables and indexes that have series of their own in metrics.
     pub max_tables: usize,
+    /// Whether statements are watched for patterns that lose data.
+    pub adviser: bool,
     /// Whether keys of conflicts are shown: there is data in them.
     pub show_keys: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_entries: 100, max_tables: 50, show_keys: false }
+        Self { max_entries: 100, max_tables: 50, adviser: false, show_keys: false }
     }
 }
 
@@ -129,6 +134,7 @@ pub struct Insight {
     statements: Statements,
     conflicts: Conflicts,
     names: Names,
+    adviser: Option<Adviser>,
 }
 
 impl Insight {
@@ -140,13 +146,15 @@ impl Insight {
             statements: Statements::default(),
             conflicts: Conflicts::new(options.max_entries),
             names: Names::default(),
+            adviser: options.adviser.then(|| Adviser::new(options.max_entries)),
             options,
         }
     }
 
     /// A session begins; it ends when this is dropped.
     #[must_use]
-    pub fn open(self: &Arc<Self>, session: Session) -> Opened {
+    pub fn open(self: &Arc<Self>, mut session: Session) -> Opened {
+        session.is_watched = self.watches();
         let session = Arc::new(session);
         self.sessions.insert(Arc::clone(&session));
         Opened { insight: Arc::clone(self), session }
@@ -160,6 +168,10 @@ impl Insight {
     /// A transaction has ended. What is worth telling of it if it has met conflicts.
     pub fn ended(&self, session: &Session, end: &TransactionEnd) -> Option<Story> {
         session.figures.count(end, session.end_transaction());
+        if let Some(adviser) = &self.adviser {
+            let surfaced = matches!(end.outcome, Outcome::Surfaced(_));
+            adviser.ended(&session.who.database, &mut session.watch(), surfaced, Instant::now());
+        }
         if end.conflicts == 0 {
             return None;
         }
@@ -216,6 +228,21 @@ impl Insight {
         self.statements.learn(statement);
     }
 
+    /// Whether every statement is to be told.
+    pub const fn watches(&self) -> bool {
+        self.adviser.is_some()
+    }
+
+    /// A session runs a statement, in a transaction that it has opened or not.
+    pub fn runs(&self, session: &Session, statement: Statement<'_>, in_transaction: bool) {
+        let Some(adviser) = &self.adviser else { return };
+        self.statements.learn(statement);
+        if let Some(text) = self.statements.get(statement.fingerprint) {
+            let (known, moment) = ((statement.fingerprint, &*text), (in_transaction, Instant::now()));
+            adviser.statement(&session.who.database, &mut session.watch(), known, moment);
+        }
+    }
+
     /// The tables that conflicts named by numbers and whose names are not known, by their databases.
     pub fn nameless(&self) -> BTreeMap<Arc<str>, Vec<u32>> {
         self.names.wanted()
@@ -236,7 +263,12 @@ impl Insight {
             Topic::Conflicts => self.conflicts.objects(&self.names),
             Topic::Statements => self.conflicts.statements(&self.statements),
             Topic::Coverage => coverage::report(&groups()),
-            Topic::Advice => advice::report(&groups(), &self.conflicts.statements(&self.statements)),
+            Topic::Advice => {
+                let mut report = advice::report(&groups(), &self.conflicts.statements(&self.statements));
+                let seen = self.adviser.as_ref().map(|adviser| adviser.rows(&self.statements));
+                report.rows.extend(seen.unwrap_or_default());
+                report
+            }
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The sessions that are open: who they are, what they do now, and what is counted of them.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use tokio_util::sync::CancellationToken;
 
+use super::adviser::Watch;
 use super::conflicts::Met;
 use super::figures::{Figures, micros};
 use super::report::{Column, Report, Value, count, number, text};
@@ -74,6 +75,9 @@ pub struct Session {
     pub(super) figures: Figures,
     /// What its transaction has met.
     pub(super) met: Mutex<Option<Met>>,
+    /// Whether the adviser looks at it.
+    pub(super) is_watched: bool,
+    watch: Mutex<Watch>,
 }
 
 impl Session {
@@ -97,6 +101,8 @@ impl Session {
             began: AtomicU64::new(0),
             figures: Figures::default(),
             met: Mutex::new(None),
+            is_watched: false,
+            watch: Mutex::default(),
         }
     }
 
@@ -105,6 +111,9 @@ impl Session {
         self.activity.store(activity as u8, Relaxed);
         if activity != Activity::Idle {
             self.began.store(micros(began), Relaxed);
+        }
+        if self.is_watched && activity == Activity::IdleInTransaction {
+            self.watch().idles(Instant::now());
         }
     }
 
@@ -126,6 +135,11 @@ impl Session {
     /// The name of the transaction at hand, or of the last one: the session and how many it had before.
     pub fn transaction(&self) -> String {
         format!("{}.{}", self.id, self.figures.sums().transactions)
+    }
+
+    /// What the adviser knows of it.
+    pub(super) fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take_met(&self) -> Option<Met> {

@@ -133,6 +133,14 @@ impl Output for Outlet<'_> {
         self.ledger.telemetry.insight().differed(&self.ledger.session, statement);
     }
 
+    fn watches(&self) -> bool {
+        self.ledger.telemetry.insight().watches()
+    }
+
+    fn runs(&mut self, statement: Statement<'_>, in_transaction: bool) {
+        self.ledger.telemetry.insight().runs(&self.ledger.session, statement, in_transaction);
+    }
+
     fn prepared(&mut self, statement: Statement<'_>) {
         self.ledger.telemetry.insight().prepared(statement);
     }

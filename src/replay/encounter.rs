@@ -119,13 +119,33 @@ impl Engine {
         encounter.statement().into_iter().for_each(|statement| out.differed(statement));
     }
 
-    /// Shows a statement that is prepared under a name: later transactions only name it.
-    pub(super) fn show_prepared(&self, request: u8, frame: &[u8], out: &mut impl Output) {
+    /// Shows a statement that is prepared under a name, for later transactions only name it; and each that is run where
+    /// they are watched.
+    pub(super) fn show_request(&self, request: u8, frame: &[u8], out: &mut impl Output) {
+        let body = frame.get(HEADER_BYTES..).unwrap_or_default();
         if request == tag::PARSE
-            && let Some(parse) = frame.get(HEADER_BYTES..).and_then(Parse::view)
-            && let Some(fingerprint) = self.fingerprints.named(parse.statement)
+            && let Some(parse) = Parse::view(body)
+            && let Some(statement) = self.prepared(parse, out.watches())
         {
-            out.prepared(Statement { fingerprint, sql: Some(parse.sql) });
+            out.prepared(statement);
+        } else if matches!(request, tag::QUERY | tag::BIND)
+            && out.watches()
+            && let Some(fingerprint) = self.fingerprints.request(request, frame, &self.journal)
+        {
+            let sql = frontend::query(body).filter(|_| request == tag::QUERY);
+            out.runs(Statement { fingerprint, sql }, self.unit.explicit);
+        }
+    }
+
+    /// A statement that is prepared, if it is to be shown.
+    fn prepared<'a>(&self, parse: Parse<'a>, watches: bool) -> Option<Statement<'a>> {
+        match parse.statement {
+            b"" if watches => known(parse.sql),
+            b"" => None,
+            name => {
+                let fingerprint = self.fingerprints.named(name)?;
+                Some(Statement { fingerprint, sql: Some(parse.sql) })
+            }
         }
     }
 }

@@ -63,7 +63,15 @@ pub trait Output {
     fn differed(&mut self, statement: Statement<'_>) {
         let _ = statement;
     }
-    /// A statement is prepared under a name.
+    /// Whether every statement is to be told by [`Self::runs`].
+    fn watches(&self) -> bool {
+        false
+    }
+    /// A statement is run, in a transaction that the client has opened or not.
+    fn runs(&mut self, statement: Statement<'_>, in_transaction: bool) {
+        let _ = (statement, in_transaction);
+    }
+    /// A statement is prepared, under a name or for a statement that is watched.
     fn prepared(&mut self, statement: Statement<'_>) {
         let _ = statement;
     }

@@ -24,7 +24,7 @@ const NAMES_MAX: usize = 1024;
 
 impl Fingerprint {
     /// Of the first statement of a text that works on data; `None` if there is none.
-    pub(super) fn of(sql: &[u8]) -> Option<Self> {
+    pub fn of(sql: &[u8]) -> Option<Self> {
         first_at_work(sql).map(Self::of_statement)
     }
 

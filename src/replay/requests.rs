@@ -212,8 +212,8 @@ impl Engine {
         }
         let opened = self.second_cycle_begins();
         let classes = self.classes(tag, &frame[HEADER_BYTES..]);
-        self.show_prepared(tag, frame, out);
         self.unit.count(tag, classes);
+        self.show_request(tag, frame, out);
         if self.unit.gate == Gate::Cancelled {
             return self.cancelled_request(now, tag, frame, out);
         }

@@ -47,6 +47,7 @@ async fn tell_secrets(scene: &Operated, wire: &mut Wire) {
 async fn no_output_has_a_secret() {
     for mode in ["transparent", "observe"] {
         let variables = [("REPRISE_LOG_LEVEL", "trace,hyper=info,mio=info"), ("REPRISE_RETRY_MODE", mode)];
+        let variables = [&variables[..], &[("REPRISE_REPORT_ADVISER", "true")]].concat();
         let scene = Operated::start(&variables).await;
         let mut wire = scene.application().await;
         if mode == "observe" {

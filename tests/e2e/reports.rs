@@ -121,3 +121,28 @@ async fn what_cannot_be_run_again_is_told_with_what_to_change() {
     assert!(of("results_differ").contains("FOR UPDATE"));
     assert!(of("SELECT v FROM kv WHERE k = ?").contains("FOR UPDATE"), "the statement that differed");
 }
+
+#[tokio::test]
+async fn what_loses_data_without_an_error_is_told_to_who_asks_for_it() {
+    let scene = Operated::start(&[("REPRISE_REPORT_ADVISER", "true")]).await;
+    let mut wire = scene.application().await;
+    assert_eq!(wire.query("SELECT v FROM kv WHERE k = 1").await, "(10) SELECT 1 I");
+    assert_eq!(wire.execute("UPDATE kv SET v = $1 WHERE k = 2", &["12"]).await, "UPDATE 1 I");
+    assert_eq!(wire.execute("UPDATE kv SET v = $1 WHERE k = 1", &["12"]).await, "UPDATE 1 I");
+    // The same in a transaction is the client's own affair.
+    assert_eq!(wire.query("BEGIN").await, "BEGIN T");
+    assert_eq!(wire.query("SELECT entry FROM journal").await, "SELECT 0 T");
+    assert_eq!(wire.query("INSERT INTO journal VALUES ('x')").await, "INSERT 0 1 T");
+    assert_eq!(wire.query("COMMIT").await, "COMMIT I");
+    let advice = rows(&scene, "advice").await;
+    let lost = |row: &&Value| row["about"] == "possible lost update";
+    let found: Vec<_> =
+        advice.iter().filter(lost).map(|row| row["subject"].as_str().expect("text")).collect();
+    assert_eq!(found, ["SELECT v FROM kv WHERE k = ?; UPDATE kv SET v = ? WHERE k = ?"], "{advice:?}");
+    assert!(!advice.iter().any(|row| row["about"] == "possible duplicate"), "{advice:?}");
+    let off = Operated::start(&[]).await;
+    let mut wire = off.application().await;
+    assert_eq!(wire.query("SELECT v FROM kv WHERE k = 1").await, "(10) SELECT 1 I");
+    assert_eq!(wire.query("UPDATE kv SET v = 12 WHERE k = 1").await, "UPDATE 1 I");
+    assert!(rows(&off, "advice").await.is_empty());
+}
