@@ -6,7 +6,7 @@ use super::journal::{Effect, Entry};
 use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::state::State;
-use super::statement::{Class, Classes, names, names_session_advisory_lock};
+use super::statement::{Classes, names, names_session_advisory_lock};
 use crate::wire::HEADER_BYTES;
 use crate::wire::frontend::{self, tag};
 
