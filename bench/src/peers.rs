@@ -129,7 +129,7 @@ fn pgbouncer(directory: &Path, listen: SocketAddr, upstream: SocketAddr) -> Resu
 fn haproxy(directory: &Path, listen: SocketAddr, upstream: SocketAddr) -> Result<Command> {
     let config = directory.join("haproxy.cfg");
     let text = format!(
-        "global\n    maxconn 12000\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1h\n    \
+        "global\n    maxconn 9900\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1h\n    \
          timeout server 1h\nlisten postgres\n    bind {listen}\n    server database {upstream}\n"
     );
     fs::write(&config, text)?;
