@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use tokio::process::Command;
 use tokio_postgres::NoTls;
 
@@ -16,6 +17,9 @@ use crate::process;
 
 /// Rows of the bulk table, of about 200 bytes each.
 const BULK_ROWS: usize = 200_000;
+
+/// Statements that are sent before the first of them is answered.
+const PIPELINE_STATEMENTS: u32 = 100;
 
 /// A row of the table.
 #[derive(Clone, Debug)]
@@ -30,12 +34,13 @@ enum Load {
         protocol: &'static str,
         builtin: &'static str,
         clients: u32,
+        /// Whether each transaction connects anew.
+        connects: bool,
     },
+    /// Statements of one client that are sent before the first is answered.
+    Pipelined,
     /// One statement in `psql`, with the rows to copy in as its input.
-    Bulk {
-        statement: &'static str,
-        input: bool,
-    },
+    Bulk { statement: &'static str, input: bool },
 }
 
 /// What one round of a cell came to.
@@ -54,10 +59,15 @@ pub(crate) fn all() -> Vec<Cell> {
         for protocol in ["simple", "extended", "prepared"] {
             for clients in [1, 16, 64] {
                 let name = format!("{called}, {protocol} c{clients}");
-                cells.push(Cell { name, load: Load::Pgbench { protocol, builtin, clients } });
+                cells
+                    .push(Cell { name, load: Load::Pgbench { protocol, builtin, clients, connects: false } });
             }
         }
     }
+    let (protocol, builtin) = ("simple", "select-only");
+    let connect = Load::Pgbench { protocol, builtin, clients: 4, connects: true };
+    cells.push(Cell { name: "connect and select c4".into(), load: connect });
+    cells.push(Cell { name: "pipelined selects c1".into(), load: Load::Pipelined });
     let bulk = [
         ("bulk COPY in", "COPY sink FROM STDIN", true),
         ("bulk COPY out", "COPY source TO STDOUT", false),
@@ -102,9 +112,11 @@ impl Ground {
         let before = process::cpu_time(peer.pid)?;
         let begin = Instant::now();
         let (transactions, rate) = match &cell.load {
-            Load::Pgbench { protocol, builtin, clients } => {
-                self.pgbench(peer.address, protocol, builtin, *clients).await?
+            Load::Pgbench { protocol, builtin, clients, connects } => {
+                let more: &[_] = if *connects { &["--connect"] } else { &[] };
+                self.pgbench(peer.address, protocol, builtin, *clients, more).await?
             }
+            Load::Pipelined => self.pipelined(peer).await?,
             Load::Bulk { statement, input } => {
                 self.bulk(peer.address, statement, *input).await?;
                 (1.0, 1.0 / begin.elapsed().as_secs_f64())
@@ -123,10 +135,11 @@ impl Ground {
         protocol: &str,
         builtin: &str,
         clients: u32,
+        more: &[&str],
     ) -> Result<(f64, f64)> {
         let mut command = Command::new("pgbench");
         at(&mut command, address).args(["--no-vacuum", "--protocol", protocol, "--builtin", builtin]);
-        command.arg(format!("--client={clients}")).arg(format!("--jobs={}", clients.min(2)));
+        command.args(more).arg(format!("--client={clients}")).arg(format!("--jobs={}", clients.min(2)));
         command.arg(format!("--time={}", self.round.as_secs().max(1))).arg("postgres");
         let printed = finish(&mut command).await?;
         let figure = |before: &str| -> Result<f64> {
@@ -135,6 +148,19 @@ impl Ground {
             Ok(figure.parse()?)
         };
         Ok((figure("actually processed: ")?, figure("tps = ")?))
+    }
+
+    /// Statements in pipelines of a fixed length; returns how many, and how many a second.
+    async fn pipelined(&self, peer: &Peer) -> Result<(f64, f64)> {
+        let (client, connection) = tokio_postgres::connect(&peer.url(), NoTls).await?;
+        tokio::spawn(connection);
+        let select = client.prepare("SELECT abalance FROM pgbench_accounts WHERE aid = 1").await?;
+        let (begin, mut statements) = (Instant::now(), 0);
+        while begin.elapsed() < self.round {
+            try_join_all((0..PIPELINE_STATEMENTS).map(|_| client.query_one(&select, &[]))).await?;
+            statements += PIPELINE_STATEMENTS;
+        }
+        Ok((f64::from(statements), f64::from(statements) / begin.elapsed().as_secs_f64()))
     }
 
     async fn bulk(&self, address: SocketAddr, statement: &str, input: bool) -> Result<()> {
@@ -146,29 +172,6 @@ impl Ground {
         command.arg("--output=/dev/null");
         finish(&mut command).await.map(|_| ())
     }
-}
-
-/// Sessions whose memory is measured.
-const IDLE_SESSIONS: u32 = 150;
-/// Sessions that come before them, so that what a proxy allocates once is not counted.
-const FIRST_SESSIONS: u32 = 30;
-
-/// KiB for each session that has run a statement and is idle now.
-pub(crate) async fn idle_kib(peer: &Peer) -> Result<f64> {
-    let mut sessions = Vec::new();
-    let mut before = 0;
-    for number in 0..FIRST_SESSIONS + IDLE_SESSIONS {
-        if number == FIRST_SESSIONS {
-            before = process::resident_kib(peer.pid)?;
-        }
-        let url = format!("postgres://postgres@{}/postgres?sslmode=disable", peer.address);
-        let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
-        tokio::spawn(connection);
-        client.query_one("SELECT 1", &[]).await?;
-        sessions.push(client);
-    }
-    let grown = process::resident_kib(peer.pid)?.saturating_sub(before);
-    Ok(grown as f64 / f64::from(IDLE_SESSIONS))
 }
 
 fn at(command: &mut Command, address: SocketAddr) -> &mut Command {

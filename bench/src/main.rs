@@ -7,8 +7,11 @@
 
 mod cells;
 mod peers;
+mod plot;
 mod process;
+mod replays;
 mod report;
+mod scale;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use cells::Ground;
 use clap::Parser;
-use peers::{MEASURE, Peer};
+use peers::{HIDES, MEASURE, Peer};
 use report::{Measured, Report};
 use reprise::demo::server::Postgres;
 
@@ -35,7 +38,10 @@ struct Options {
     /// Only these peers; the plain relay is always among them.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// Where the figures are written.
+    /// Leave out idle sessions by the thousand, gigabytes, the long transaction and replays.
+    #[arg(long)]
+    no_scale: bool,
+    /// Where the figures are written; a picture of them goes beside it.
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
 }
@@ -65,16 +71,22 @@ async fn main() -> Result<()> {
         }
         measured.push(Measured { cell: cell.name, rounds });
     }
-    ensure!(!measured.is_empty(), "no cell has a name with any of {:?}", options.only);
-    let mut idle = Vec::new();
-    for peer in &peers {
-        idle.push(cells::idle_kib(peer).await.with_context(|| peer.name)?);
+    ensure!(!measured.is_empty() || !options.no_scale, "no cell has a name with any of {:?}", options.only);
+    let (mut scale, mut replays) = (Vec::new(), Vec::new());
+    for peer in peers.iter().filter(|_| !options.no_scale) {
+        eprintln!("{}: scale", peer.name);
+        scale.push(scale::measure(peer).await.with_context(|| peer.name)?);
+        if peer.name == HIDES {
+            replays = replays::measure(peer, &peers::url(database.addr())).await?;
+        }
     }
-    let report = Report::new(peers.iter().map(|peer| peer.name).collect(), measured, idle);
+    let report = Report::new(peers.iter().map(|peer| peer.name).collect(), measured, scale, replays);
     report.print();
+    let picture = options.json.with_extension("svg");
     std::fs::write(&options.json, serde_json::to_vec_pretty(&report)?)
         .with_context(|| options.json.display().to_string())?;
-    println!("\nThe figures are in {}.", options.json.display());
+    std::fs::write(&picture, plot::svg(&report)).with_context(|| picture.display().to_string())?;
+    println!("\nThe figures are in {}, and as a picture in {}.", options.json.display(), picture.display());
     Ok(())
 }
 

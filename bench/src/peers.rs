@@ -14,9 +14,12 @@ use tokio::process::{Child, Command};
 /// The peer that all others are compared with.
 pub(crate) const MEASURE: &str = "relay";
 
+/// The peer that hides conflicts.
+pub(crate) const HIDES: &str = "reprise transparent";
+
 /// Every peer, in the order of the table.
 pub(crate) const NAMES: [&str; 6] =
-    [MEASURE, "pgbouncer", "haproxy", "reprise transparent", "reprise observe", "reprise off"];
+    [MEASURE, "pgbouncer", "haproxy", HIDES, "reprise observe", "reprise off"];
 
 /// How long a peer may take until it listens.
 const START_DURATION_MAX: Duration = Duration::from_secs(20);
@@ -59,6 +62,16 @@ impl Peer {
         let pid = child.id().context("it runs")?;
         Ok(Self { name, address, pid, _child: child, _directory: directory })
     }
+
+    /// Where a driver connects to.
+    pub(crate) fn url(&self) -> String {
+        url(self.address)
+    }
+}
+
+/// Where a driver connects to, on this address.
+pub(crate) fn url(address: SocketAddr) -> String {
+    format!("postgres://postgres@{address}/postgres?sslmode=disable")
 }
 
 /// PgBouncer gives its privileges up before it reads all of its files.
@@ -87,7 +100,7 @@ fn reprise(mode: &str, listen: SocketAddr, upstream: SocketAddr) -> Result<Comma
     let mut command = Command::new(built("reprise")?);
     let (listen, upstream) = (listen.to_string(), upstream.to_string());
     command.args(["--listen", &listen, "--upstream", &upstream, "--http", "", "--mode", mode]);
-    command.env("REPRISE_PROXY_MAX_CONNECTIONS", "5000");
+    command.env("REPRISE_PROXY_MAX_CONNECTIONS", "12000");
     Ok(command)
 }
 
@@ -97,7 +110,7 @@ fn pgbouncer(directory: &Path, listen: SocketAddr, upstream: SocketAddr) -> Resu
     let config = directory.join("pgbouncer.ini");
     let text = format!(
         "[databases]\n* = host={} port={}\n\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\n\
-         auth_type = trust\nauth_file = {}\npool_mode = session\nmax_client_conn = 5000\ndefault_pool_size = 5000\n",
+         auth_type = trust\nauth_file = {}\npool_mode = session\nmax_client_conn = 12000\ndefault_pool_size = 12000\n",
         upstream.ip(),
         upstream.port(),
         listen.ip(),
@@ -116,7 +129,7 @@ fn pgbouncer(directory: &Path, listen: SocketAddr, upstream: SocketAddr) -> Resu
 fn haproxy(directory: &Path, listen: SocketAddr, upstream: SocketAddr) -> Result<Command> {
     let config = directory.join("haproxy.cfg");
     let text = format!(
-        "global\n    maxconn 5000\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1h\n    \
+        "global\n    maxconn 9900\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1h\n    \
          timeout server 1h\nlisten postgres\n    bind {listen}\n    server database {upstream}\n"
     );
     fs::write(&config, text)?;

@@ -5,6 +5,8 @@ use serde::Serialize;
 
 use crate::cells::Sample;
 use crate::peers::MEASURE;
+use crate::replays::Replay;
+use crate::scale::Scale;
 
 /// All rounds of one cell.
 pub(crate) struct Measured {
@@ -16,29 +18,32 @@ pub(crate) struct Measured {
 /// Everything that was measured.
 #[derive(Serialize)]
 pub(crate) struct Report {
-    peers: Vec<&'static str>,
-    cells: Vec<Row>,
-    /// KiB for each idle session, in the order of the peers.
-    idle_kib: Vec<f64>,
+    pub(crate) peers: Vec<&'static str>,
+    pub(crate) cells: Vec<Row>,
+    /// In the order of the peers; empty if it was not asked for.
+    pub(crate) scale: Vec<Scale>,
+    /// Of the mode that hides conflicts.
+    pub(crate) replays: Vec<Replay>,
 }
 
+/// One cell.
 #[derive(Serialize)]
-struct Row {
-    cell: String,
+pub(crate) struct Row {
+    pub(crate) cell: String,
     /// Processor time of the plain relay for each transaction, the median.
     relay_cpu_us: f64,
     /// Processor time for each transaction relative to the plain relay, in the order of the peers.
-    cpu: Vec<Ratio>,
+    pub(crate) cpu: Vec<Ratio>,
     /// Transactions a second relative to the plain relay.
     rate: Vec<Ratio>,
 }
 
 /// A ratio of samples of the same round.
 #[derive(Serialize)]
-struct Ratio {
-    median: f64,
-    min: f64,
-    max: f64,
+pub(crate) struct Ratio {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Ratio {
@@ -60,9 +65,14 @@ fn median(sorted: &[f64]) -> f64 {
 
 impl Report {
     /// The first of the peers is what the others are compared with.
-    pub(crate) fn new(peers: Vec<&'static str>, measured: Vec<Measured>, idle_kib: Vec<f64>) -> Self {
+    pub(crate) fn new(
+        peers: Vec<&'static str>,
+        measured: Vec<Measured>,
+        scale: Vec<Scale>,
+        replays: Vec<Replay>,
+    ) -> Self {
         let cells = measured.into_iter().map(|measured| row(peers.len(), measured)).collect();
-        Self { peers, cells, idle_kib }
+        Self { peers, cells, scale, replays }
     }
 
     /// The tables for people.
@@ -85,9 +95,43 @@ impl Report {
             let ratios = row.rate.iter().skip(1).map(Ratio::shown);
             rate.add_row([row.cell.clone()].into_iter().chain(ratios));
         }
-        println!("{rate}\n\nMemory for each idle session, KiB");
-        for (peer, kib) in self.peers.iter().zip(&self.idle_kib) {
-            println!("  {peer:<20} {kib:.1}");
+        println!("{rate}");
+        self.print_scale();
+    }
+
+    fn print_scale(&self) {
+        if !self.scale.is_empty() {
+            println!(
+                "\nMemory in KiB, and processor time of a long transaction for each statement in microseconds"
+            );
+            let head = [
+                "",
+                "idle session",
+                "1 GiB result",
+                "1 GiB COPY",
+                "transaction",
+                "first tenth",
+                "last tenth",
+            ];
+            let mut scale = table(&head.map(str::to_owned));
+            for (peer, figures) in self.peers.iter().zip(&self.scale) {
+                let Scale { idle_sessions, idle_kib, result_kib, copy_kib, transaction_kib, .. } = figures;
+                scale.add_row([
+                    (*peer).to_owned(),
+                    format!("{idle_kib:.1} (of {idle_sessions})"),
+                    result_kib.to_string(),
+                    copy_kib.to_string(),
+                    transaction_kib.to_string(),
+                    format!("{:.1}", figures.first_us),
+                    format!("{:.1}", figures.last_us),
+                ]);
+            }
+            println!("{scale}");
+        }
+        for Replay { statements, calm_us, conflict_us } in &self.replays {
+            println!(
+                "The last of {statements} statements: {calm_us:.0} us, and {conflict_us:.0} us if all are run again"
+            );
         }
     }
 }

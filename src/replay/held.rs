@@ -28,7 +28,8 @@ pub(super) struct Held {
 }
 
 /// What is kept of the memory from one pipeline to the next.
-const KEPT_BYTES: usize = 4096;
+const KEPT_BYTES: usize = 1024;
+const KEPT_ANSWERS: usize = 4;
 
 impl Held {
     /// Whether nothing is held.
@@ -147,9 +148,13 @@ impl Engine {
             return;
         }
         out.frontend(&self.held.bytes);
-        for (number, delivered) in std::mem::take(&mut self.held.answered) {
+        // Its memory is of use for the next one.
+        let mut answered = std::mem::take(&mut self.held.answered);
+        for (number, delivered) in answered.drain(..) {
             self.note_delivered(number, delivered);
         }
+        answered.shrink_to(KEPT_ANSWERS);
+        self.held.answered = answered;
         self.held.clear();
     }
 

@@ -104,8 +104,8 @@ pub(super) struct Journal {
 }
 
 /// What a journal keeps of its memory from one transaction to the next.
-const KEPT_BYTES: usize = 4096;
-const KEPT_ENTRIES: usize = 64;
+const KEPT_BYTES: usize = 1024;
+const KEPT_ENTRIES: usize = 16;
 
 impl Journal {
     /// Appends a request and returns its number.

@@ -19,6 +19,12 @@ pub(super) enum Owner {
     Control(Control),
 }
 
+impl Owner {
+    const fn is_journalled(self) -> bool {
+        matches!(self, Self::Journalled(_))
+    }
+}
+
 /// The requests that Reprise adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
@@ -114,6 +120,8 @@ pub(super) struct Outstanding {
     /// The statements and portals, as far as the answers tell.
     pub(super) prepared: Prepared,
     requests: VecDeque<Request>,
+    /// How many of them are journalled: a client may have sent very many that are not.
+    journalled: usize,
     /// The last request was one of a batch that has no Sync yet.
     in_batch: bool,
     /// After an error in the extended protocol with no Sync sent yet: the server passes over everything up to one.
@@ -159,6 +167,7 @@ impl Outstanding {
         let names = of_client && self.prepared.sent(false);
         let (flushed, commits, releases, locks) = (false, false, false, false);
         let copies_ahead = 0;
+        self.journalled += usize::from(owner.is_journalled());
         self.requests.push_back(Request {
             tag,
             owner,
@@ -199,6 +208,7 @@ impl Outstanding {
 
     fn take(&mut self, succeeded: bool) -> Option<Request> {
         let request = self.requests.pop_front()?;
+        self.journalled -= usize::from(request.owner.is_journalled());
         if request.names {
             self.prepared.settle(succeeded);
         }
@@ -232,6 +242,7 @@ impl Outstanding {
         let extended = self.requests.front().is_some_and(|r| r.tag == tag::EXECUTE);
         let sync = self.requests.iter().position(|r| r.tag == tag::SYNC).filter(|_| extended);
         let ignored = sync.and_then(|at| self.requests.remove(at));
+        self.journalled -= usize::from(ignored.is_some_and(|sync| sync.owner.is_journalled()));
         let front = self.requests.front_mut()?;
         front.copies_ahead += ignored.map_or(0, |sync| sync.copies_ahead);
         self.copying = front.copies_ahead == 0;
@@ -311,7 +322,7 @@ impl Outstanding {
     /// Whether a journalled request of the client is unanswered that runs a statement.
     pub(super) fn has_journalled_statement(&self) -> bool {
         let runs = |r: &Request| frontend::runs_statement(r.tag) && matches!(r.owner, Owner::Journalled(_));
-        self.requests.iter().any(runs)
+        self.journalled > 0 && self.requests.iter().any(runs)
     }
 
     /// The first unanswered request of the client that is journalled.
@@ -334,10 +345,9 @@ impl Outstanding {
 
     /// Makes every journalled request an unjournalled one.
     pub(super) fn forget_journal(&mut self) {
-        for request in &mut self.requests {
-            if matches!(request.owner, Owner::Journalled(_)) {
-                request.owner = Owner::Unjournalled;
-            }
+        if std::mem::take(&mut self.journalled) > 0 {
+            let journalled = self.requests.iter_mut().filter(|request| request.owner.is_journalled());
+            journalled.for_each(|request| request.owner = Owner::Unjournalled);
         }
     }
 }
@@ -371,6 +381,30 @@ mod tests {
         assert!(!outstanding.push(b'E', Owner::Unjournalled));
         assert!(outstanding.push(b'S', Owner::Unjournalled));
         assert_eq!(outstanding.len(), 1);
+    }
+
+    #[test]
+    fn those_that_are_journalled_are_counted() {
+        let counted = |outstanding: &Outstanding| {
+            let journalled = outstanding.requests.iter().filter(|request| request.owner.is_journalled());
+            assert_eq!(outstanding.journalled, journalled.count());
+            outstanding.journalled
+        };
+        let mut outstanding = with(b"PB");
+        for (number, &tag) in b"EPBESQ".iter().enumerate() {
+            outstanding.push(tag, Owner::Journalled(number));
+        }
+        assert_eq!(counted(&outstanding), 6);
+        outstanding.pop();
+        outstanding.pop();
+        outstanding.begin_copy_in();
+        assert_eq!(counted(&outstanding), 5, "the Sync is ignored");
+        outstanding.push(b'c', Owner::Unjournalled);
+        outstanding.push(b'S', Owner::Journalled(6));
+        outstanding.fail(|_| {});
+        assert_eq!(counted(&outstanding), 1, "all up to the next Sync is passed over");
+        outstanding.forget_journal();
+        assert_eq!((counted(&outstanding), outstanding.len()), (0, 1));
     }
 
     #[test]

@@ -236,6 +236,23 @@ async fn a_pipeline_is_sent_before_anything_is_read() {
 }
 
 #[tokio::test]
+async fn very_many_small_requests_cost_no_more_each() {
+    // As many as are kept track of: were each to look at all others, that would take minutes.
+    const REQUESTS: usize = 60_000;
+    for dialect in DIALECTS {
+        let mut scene = Scene::start(dialect).await;
+        let mut other = scene.proxy.wire().await;
+        for request in [Frontend::Sync, Frontend::Query(String::new())] {
+            scene.client.send(std::iter::repeat_n(request, REQUESTS)).await;
+            let answered = within("all answers", scene.client.bytes_until_ready(REQUESTS));
+            let (answers, told) = tokio::join!(answered, other.query("SELECT 1"));
+            assert!(answers.ends_with(b"Z\0\0\0\x05I"));
+            assert_eq!(told, "(1) SELECT 1 I");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_comes_unasked_arrives_at_once() {
     let setting = Backend::ParameterStatus { name: "TimeZone".into(), value: "Mars".into() };
     let upstream = serve({
