@@ -3,7 +3,7 @@
 # until one fails; what the simulator does not know is played by the conversations, and says so in its name. A wrong that nothing
 # finds, or that does not fit the sources any more, is a failure.
 #
-#   scripts/mutants.sh [words of a name]      SEEDS=n: seeds for each, 20000 unless told
+#   scripts/mutants.sh [regular expression of names]      SEEDS=n: seeds for each, 20000 unless told
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,7 +34,7 @@ echo "without any wrong:"
 while IFS= read -r name; do
     [[ -z $name || $name == \#* ]] && continue
     read -r file && IFS= read -r from && IFS= read -r to
-    [[ $name == *"${1:-}"* ]] || continue
+    [[ $name =~ ${1:-.} ]] || continue
     test=simulation
     [[ $name != *"(conversations)" ]] || test=conversations
     cp "$copy/$file" "$place/original"

@@ -121,9 +121,10 @@ fn patient(address: std::net::SocketAddr, database: &str, deadlock_timeout: u32)
 async fn a_deadlock_is_hidden_from_its_victim() {
     let scene = start().await;
     let name = &scene.database.name;
-    // Only the client's own wait looks for deadlocks, so that it is the victim.
+    // Only the client's own wait looks for deadlocks, so that it is the victim. It looks once: by then the other must wait too,
+    // also where the replay has taken the first row again before it.
     let (client, connection) =
-        patient(scene.proxy.address, name, 10).connect(NoTls).await.expect("a connection");
+        patient(scene.proxy.address, name, 1000).connect(NoTls).await.expect("a connection");
     tokio::spawn(connection);
     let (other, connection) =
         patient(scene.database.address, name, 3_600_000).connect(NoTls).await.expect("a connection");
