@@ -259,6 +259,9 @@ impl Engine {
                 return;
             }
             self.outstanding.fail(|_| {});
+        } else if frame_tag == tag::COPY_IN_RESPONSE {
+            scan.skip(out);
+            return self.end_cycle(out);
         } else if self.committed_behind_a_conflict(front, frame_tag, scan.body()) {
             scan.skip(out);
             return self.in_doubt(now, out);

@@ -243,6 +243,7 @@ impl Outstanding {
         let sync = self.requests.iter().position(|r| r.tag == tag::SYNC).filter(|_| extended);
         let ignored = sync.and_then(|at| self.requests.remove(at));
         self.journalled -= usize::from(ignored.is_some_and(|sync| sync.owner.is_journalled()));
+        self.in_batch |= ignored.is_some() && !self.requests.iter().any(Request::is_cycle_end);
         let front = self.requests.front_mut()?;
         front.copies_ahead += ignored.map_or(0, |sync| sync.copies_ahead);
         self.copying = front.copies_ahead == 0;
