@@ -43,8 +43,13 @@ impl Engine {
             scattered.then_some(Reason::CommittedInside)
         } else {
             let shown = self.shows_results() || failed.is_some_and(|e| e.is_statement() && shown(e));
-            let unended = (shown && !whole).then_some(Reason::PartlyDelivered);
-            self.unit.autocommit_obstacle(self.dialect).or(unended)
+            let obstacle = match () {
+                () if !shown => None,
+                () if !whole => Some(Reason::PartlyDelivered),
+                // The BEGIN that goes before it may drop the unnamed statement.
+                () => self.unit.names.are_lost(true).then_some(Reason::StatementFromBefore),
+            };
+            self.unit.autocommit_obstacle(self.dialect).or(obstacle)
         }
     }
 
