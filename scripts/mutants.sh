@@ -3,7 +3,7 @@
 # until one fails; what the simulator does not know is played by the conversations, and says so in its name. A wrong that nothing
 # finds, or that does not fit the sources any more, is a failure.
 #
-#   scripts/mutants.sh [regular expression of names]      SEEDS=n: seeds for each, 20000 unless told
+#   scripts/mutants.sh [regular expression of names]      SEEDS=n: seeds for each, 100000 unless told
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ place=${CARGO_TARGET_DIR:-$PWD/target}/mutants
 copy=$place/tree
 rm -rf "$copy"
 mkdir -p "$copy"
-export CARGO_TARGET_DIR=$place/target SEEDS=${SEEDS:-20000} RUST_BACKTRACE=0
+export CARGO_TARGET_DIR=$place/target SEEDS=${SEEDS:-100000} RUST_BACKTRACE=0
 # Optimised, for most of the time goes into playing, but built quickly.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_INCREMENTAL=1
 git ls-files -z --cached --others --exclude-standard | xargs -0 tar -c | tar -xm -C "$copy"
