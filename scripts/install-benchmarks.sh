@@ -2,6 +2,7 @@
 # Makes sure that what the benchmarks need besides PostgreSQL's server is here: valgrind, and with --peers also pgbench and the
 # proxies that Reprise is compared with.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/apt.sh"
 
 needed=(valgrind:valgrind)
 if [[ ${1:-} == --peers ]]; then
@@ -14,17 +15,8 @@ for pair in "${needed[@]}"; do
 done
 ((${#packages[@]})) || exit 0
 
-if ! command -v apt-get >/dev/null; then
-  echo "These are needed and were not found: ${packages[*]}. Install them with this system's package manager." >&2
-  exit 1
-fi
-SUDO=
-[[ $(id -u) -eq 0 ]] || SUDO='sudo -n'
-install() {
-  $SUDO env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${packages[@]}"
-}
-# The lists of packages may be missing, or older than the archive.
-install || { $SUDO apt-get update && install; }
+need_apt "${packages[*]}" "${packages[*]}"
+apt_install_or_update "${packages[@]}"
 # Debian starts what it installs as a service; the benchmarks start their own.
 for service in pgbouncer haproxy; do
   if [[ " ${packages[*]} " == *" $service "* ]] && command -v systemctl >/dev/null; then

@@ -2,6 +2,7 @@
 # Makes sure that PostgreSQL's server binaries (initdb, postgres) are here: they are what the demonstration and the
 # tests start throwaway servers from. Does nothing where they, or `cockroach` with --or-cockroach, are found.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/apt.sh"
 
 readonly PACKAGE=postgresql
 readonly CLUSTER_CONFIG=/etc/postgresql-common/createcluster.conf
@@ -32,10 +33,6 @@ has_candidate() {
   [[ $(apt-cache policy "$PACKAGE" 2>/dev/null) == *Candidate:\ [0-9]* ]]
 }
 
-apt_install() {
-  $SUDO env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$1"
-}
-
 # The server's package would otherwise create a cluster and run it on port 5432, which nobody asked for. Its
 # configuration is put back afterwards.
 install_without_cluster() {
@@ -59,19 +56,7 @@ fi
 if has_server; then
   exit 0
 fi
-if ! command -v apt-get >/dev/null; then
-  stop "PostgreSQL's server binaries (initdb, postgres) are needed and were not found." \
-    "Install them with this system's package manager, then run this again."
-fi
-if [[ $(id -u) -eq 0 ]]; then
-  SUDO=
-elif sudo -n true 2>/dev/null; then
-  SUDO='sudo -n'
-else
-  stop "PostgreSQL's server binaries (initdb, postgres) are needed and were not found. Install them by" \
-    "    sudo apt-get install $PACKAGE" \
-    "and run this again."
-fi
+need_apt "PostgreSQL's server binaries (initdb, postgres)" "$PACKAGE"
 echo "PostgreSQL's server binaries were not found: installing Debian's package '$PACKAGE' by apt-get," \
   "without a server that runs by itself."
 install_package
