@@ -24,6 +24,8 @@ pub(super) const SAVEPOINT: &str = "SAVEPOINT cockroach_restart";
 pub(super) const RESTART: &str = "ROLLBACK TO SAVEPOINT cockroach_restart";
 const RELEASE: &str = "RELEASE SAVEPOINT cockroach_restart";
 const RELEASE_AND_COMMIT: &str = "RELEASE SAVEPOINT cockroach_restart; COMMIT";
+/// Opens a transaction.
+pub(super) const BEGIN: &str = "BEGIN";
 /// Ends a transaction without a commit.
 pub(super) const ROLLBACK: &str = "ROLLBACK";
 /// The name under which a RELEASE is prepared inside a batch of the client.

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use super::cockroach;
 use super::engine::{Engine, Output};
+use super::journal::Entry;
 use super::outstanding::{Owner, Request};
+use super::reason::Reason;
 use super::scan::Scan;
 use crate::wire::backend::{Status, tag};
 use crate::wire::{encode, frontend};
-
-/// Opens the block.
-pub(super) const BEGIN: &str = "BEGIN";
 
 impl Engine {
     /// From the next attempt on, what the client runs in autocommit runs in a block, if anything of its results was shown.
@@ -21,6 +20,16 @@ impl Engine {
         if !self.unit.explicit && self.shows_results() {
             self.unit.enclosed = true;
             self.journal.enclose();
+        }
+    }
+
+    /// Why what the client runs in autocommit cannot be run in a block: its end is still to come, or the BEGIN that goes before it
+    /// may drop the unnamed statement that it uses.
+    pub(super) fn enclosing_obstacle(&self) -> Option<Reason> {
+        if !self.journal.entries_from(0).last().is_some_and(Entry::is_cycle_end) {
+            Some(Reason::PartlyDelivered)
+        } else {
+            self.unit.names.are_lost(true).then_some(Reason::StatementFromBefore)
         }
     }
 
@@ -44,9 +53,7 @@ impl Engine {
         self.release_held(out);
         let digest = self.reading.digest.so_far(scan.before());
         if let Some(entry) = self.journal.entry_mut(number) {
-            entry.delivered.frames = self.reading.frames - 1;
-            entry.delivered.rows = self.reading.rows;
-            entry.delivered.digest = digest;
+            entry.delivered.note_beginning(self.reading.frames - 1, self.reading.rows, digest);
         }
         self.held.hold_uncommitted(scan.frame());
         scan.skip(out);

@@ -120,24 +120,33 @@ pub(super) const fn hint(reason: Reason) -> &'static str {
 
 /// The error that ends a session.
 pub(super) fn fatal(sqlstate: SqlState, message: &str, hint: &str) -> Vec<u8> {
-    error(b"FATAL", sqlstate, message, b'H', hint)
+    error(b"FATAL", sqlstate, message, Some((b'H', hint)))
+}
+
+/// The error of a statement that is answered here and cannot be run.
+pub(super) fn refused(sqlstate: SqlState, message: &str) -> Vec<u8> {
+    error(b"ERROR", sqlstate, message, None)
+}
+
+/// The error of a statement in a transaction that has failed, in PostgreSQL's words.
+pub(super) fn in_failed_transaction() -> Vec<u8> {
+    refused(
+        SqlState::IN_FAILED_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
 }
 
 /// The error of a statement that the client has cancelled while it was being retried.
 pub(super) fn cancelled(detail: &str) -> Vec<u8> {
-    error(b"ERROR", SqlState::QUERY_CANCELED, "canceling statement due to user request", b'D', detail)
+    error(b"ERROR", SqlState::QUERY_CANCELED, "canceling statement due to user request", Some((b'D', detail)))
 }
 
-fn error(severity: &[u8], sqlstate: SqlState, message: &str, field: u8, text: &str) -> Vec<u8> {
+fn error(severity: &[u8], sqlstate: SqlState, message: &str, more: Option<(u8, &str)>) -> Vec<u8> {
     let mut out = Vec::new();
-    let fields = [
-        (b'S', severity),
-        (b'V', severity),
-        (b'C', sqlstate.as_str().as_bytes()),
-        (b'M', message.as_bytes()),
-        (field, text.as_bytes()),
-    ];
-    encode::error_response(&mut out, fields);
+    let code = sqlstate.as_str().as_bytes();
+    let fields = [(b'S', severity), (b'V', severity), (b'C', code), (b'M', message.as_bytes())];
+    let more = more.map(|(field, text)| (field, text.as_bytes()));
+    encode::error_response(&mut out, fields.into_iter().chain(more));
     out
 }
 

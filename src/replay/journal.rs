@@ -23,6 +23,11 @@ pub(super) struct Delivered {
 }
 
 impl Delivered {
+    /// The client has been shown the beginning of the answer, of so many frames.
+    pub(super) const fn note_beginning(&mut self, frames: u64, rows: u64, digest: u128) {
+        (self.frames, self.rows, self.digest) = (frames, rows, digest);
+    }
+
     /// Whether the client was told that the request succeeded: not that it failed, nor, by an error before it, that it was
     /// passed over.
     pub(super) const fn succeeded(&self) -> bool {

@@ -8,13 +8,14 @@
 //! TABLE: so it stands in its place among the other answers of its batch, and is passed over when they are.
 
 use super::engine::{Engine, Output, Step};
+use super::explain;
 use super::lexer::{Lexer, Token};
 use super::policy::{Dialect, LockTable, Mode};
 use super::scan::Scan;
 use super::statement::{Class, Classes, names};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Parse, tag};
-use crate::wire::{HEADER_BYTES, SqlState, encode};
+use crate::wire::{HEADER_BYTES, encode};
 
 /// What is prepared in the place of a LOCK TABLE: no statement.
 const IGNORED: &[u8] = b"/* LOCK TABLE, ignored by Reprise */";
@@ -77,11 +78,7 @@ impl Engine {
         }
         let mut answer = Vec::new();
         if self.status == Status::Failed {
-            let message = b"current transaction is aborted, commands ignored until end of transaction block";
-            let code = SqlState::IN_FAILED_TRANSACTION;
-            let fields =
-                [(b'S', &b"ERROR"[..]), (b'V', b"ERROR"), (b'C', code.as_str().as_bytes()), (b'M', message)];
-            encode::error_response(&mut answer, fields);
+            answer = explain::in_failed_transaction();
         } else {
             self.complete_lock(&mut answer);
         }

@@ -322,7 +322,7 @@ impl Outstanding {
 
     /// Whether a journalled request of the client is unanswered that runs a statement.
     pub(super) fn has_journalled_statement(&self) -> bool {
-        let runs = |r: &Request| frontend::runs_statement(r.tag) && matches!(r.owner, Owner::Journalled(_));
+        let runs = |r: &Request| frontend::runs_statement(r.tag) && r.owner.is_journalled();
         self.journalled > 0 && self.requests.iter().any(runs)
     }
 

@@ -27,7 +27,6 @@ impl Engine {
         // Behind a ROLLBACK in the middle of a string, CockroachDB may commit the next statement by itself.
         let left = self.unit.ended && self.dialect == Dialect::Cockroach;
         let committed = left || self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
-        let whole = entries.last().is_some_and(Entry::is_cycle_end);
         if committed || failed.is_some_and(|e| e.effect == Effect::Defines || self.defines(number, e)) {
             Some(Reason::CommittedInside)
         } else if self.unit.explicit && failed.is_some_and(|e| e.effect.ends() && shown(e)) {
@@ -42,13 +41,8 @@ impl Engine {
             let scattered = self.unit.scattered && self.dialect == Dialect::Cockroach;
             scattered.then_some(Reason::CommittedInside)
         } else {
-            let shown = self.shows_results() || failed.is_some_and(|e| e.is_statement() && shown(e));
-            let obstacle = match () {
-                () if !shown => None,
-                () if !whole => Some(Reason::PartlyDelivered),
-                // The BEGIN that goes before it may drop the unnamed statement.
-                () => self.unit.names.are_lost(true).then_some(Reason::StatementFromBefore),
-            };
+            let results = self.shows_results() || failed.is_some_and(|e| e.is_statement() && shown(e));
+            let obstacle = if results { self.enclosing_obstacle() } else { None };
             self.unit.autocommit_obstacle(self.dialect).or(obstacle)
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::engine::{Engine, Output, Step};
 use super::event::Outcome;
+use super::explain;
 use super::outstanding::Owner;
 use super::scan::Scan;
 use super::state::State;
@@ -56,19 +57,14 @@ impl Engine {
     pub(super) fn answer_setting(&mut self, tag: u8, frame: &[u8], out: &mut impl Output) -> Option<Step> {
         let setting = self.report_setting(tag, frame)?;
         let mut answer = Vec::new();
-        let mut fail = |code: SqlState, message: &str| {
-            let fields = [(b'S', "ERROR"), (b'V', "ERROR"), (b'C', code.as_str()), (b'M', message)];
-            encode::error_response(&mut answer, fields.map(|(field, text)| (field, text.as_bytes())));
-        };
         match setting {
-            _ if self.status == Status::Failed => fail(
-                SqlState::IN_FAILED_TRANSACTION,
-                "current transaction is aborted, commands ignored until end of transaction block",
-            ),
-            None => fail(
-                SqlState::INVALID_PARAMETER_VALUE,
-                "parameter \"reprise.report\" requires a Boolean value, in a SET that stands alone",
-            ),
+            _ if self.status == Status::Failed => answer = explain::in_failed_transaction(),
+            None => {
+                answer = explain::refused(
+                    SqlState::INVALID_PARAMETER_VALUE,
+                    "parameter \"reprise.report\" requires a Boolean value, in a SET that stands alone",
+                );
+            }
             Some(report) => {
                 self.reports = report;
                 encode::command_complete(&mut answer, "SET");

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::cause::Cause;
 use super::cockroach;
-use super::enclosed;
 use super::engine::{Engine, Output, Step};
 use super::event::{Event, Phase};
 use super::journal::{Effect, Entry};
@@ -108,9 +107,7 @@ impl Engine {
             && !entry.delivered.complete
             && self.reading.frames > entry.delivered.frames
         {
-            entry.delivered.frames = self.reading.frames;
-            entry.delivered.rows = self.reading.rows;
-            entry.delivered.digest = digest;
+            entry.delivered.note_beginning(self.reading.frames, self.reading.rows, digest);
         }
         self.discard_held();
         self.reading.begin();
@@ -217,7 +214,7 @@ impl Engine {
             self.unit.savepoint = Savepoint::Again;
         }
         if self.unit.enclosed {
-            encode::query(&mut bytes, enclosed::BEGIN);
+            encode::query(&mut bytes, cockroach::BEGIN);
             self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
         }
         for number in 0..self.unit.opening {

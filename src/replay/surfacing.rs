@@ -151,7 +151,7 @@ impl Engine {
             }
             self.close_unknown_statements(&mut bytes);
             if status == Status::Failed {
-                self.restore_by("BEGIN", &mut bytes);
+                self.restore_by(cockroach::BEGIN, &mut bytes);
                 self.restore_by(FAIL, &mut bytes);
             }
             out.backend(&bytes);
