@@ -50,6 +50,7 @@
 //! | `held.rs`, `deferred.rs` | answers that the client cannot act on yet; a BEGIN that waits for the first statement |
 //! | `encounter.rs`, `normalise.rs` | a conflict in full for those who report on it, and statements without their data |
 //! | `gate.rs`, `fingerprint.rs` | a place among those that contend to wait for, and what a transaction is known by there |
+//! | `copying.rs` | a COPY that asks for its data, in a cycle and in a replay |
 //! | `lock_table.rs` | LOCK TABLE, answered where the database has none |
 //! | `retry.rs`, `refusal.rs`, `cockroach.rs` | a conflict and what follows, and what the cockroach dialect adds |
 //! | `backoff.rs`, `turn.rs` | the pause before a replay, and its turn among those of all sessions |

@@ -90,12 +90,13 @@ impl Engine {
 
     /// One frame of the server, or the beginning of a long one.
     fn answer(&mut self, now: Duration, frame_tag: u8, scan: &mut Scan<'_>, out: &mut impl Output) {
+        let mut ignored = None;
         match frame_tag {
             tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE | tag::PARAMETER_STATUS => {
                 return self.asynchronous(frame_tag, scan, out);
             }
             tag::READY_FOR_QUERY => self.status = Status::parse(scan.body()).unwrap_or(self.status),
-            tag::COPY_IN_RESPONSE => self.copy_in_begins(),
+            tag::COPY_IN_RESPONSE => ignored = self.outstanding.begin_copy_in(),
             _ => {}
         }
         if self.reports {
@@ -109,6 +110,9 @@ impl Engine {
             }
             (_, Some(Owner::Control(control))) => self.control_answer(now, control, frame_tag, scan, out),
             (_, Some(Owner::Journalled(number))) => self.journalled_answer(now, number, frame_tag, scan, out),
+        }
+        if frame_tag == tag::COPY_IN_RESPONSE {
+            self.copy_begins(now, ignored, scan, out);
         }
         if frame_tag == tag::READY_FOR_QUERY {
             self.unit.opened |= self.status != Status::Idle;
@@ -329,6 +333,10 @@ impl Engine {
         }
         scan.leave_out();
         scan.skip(out);
+        let block_ends = self.commits_block() && frame_tag == tag::COMMAND_COMPLETE;
+        if block_ends && !self.note_block_committed(scan.body()) {
+            return self.in_doubt(now, out);
+        }
         self.note_control(control, frame_tag, scan.body());
         if front.fit(frame_tag) == Fit::Ends {
             self.outstanding.pop();

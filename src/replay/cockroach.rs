@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::deferred::Begin;
 use super::engine::{Engine, Output, Step};
 use super::event::Outcome;
-use super::outstanding::{Control, Owner, Request};
+use super::outstanding::{Control, Fit, Owner, Request};
 use super::policy::{Dialect, Mode};
 use super::savepoint::{restart_savepoints, sets_restart_savepoint};
 use super::scan::Scan;
@@ -226,10 +226,14 @@ impl Engine {
         out: &mut impl Output,
     ) {
         scan.leave_out();
+        if frame_tag == answer::ERROR_RESPONSE {
+            self.outstanding.fail(|_| {});
+        } else if front.fit(frame_tag) == Fit::Ends {
+            self.outstanding.pop();
+        }
         if frame_tag != answer::READY_FOR_QUERY {
             return scan.skip(out);
         }
-        self.outstanding.pop();
         if self.status != Status::Idle {
             scan.skip(out);
             self.end_failed_commit(front.owner, out);
@@ -246,6 +250,7 @@ impl Engine {
                 encode::query(&mut bytes, COMMIT);
                 self.outstanding.push(tag::QUERY, owner);
             }
+            _ if self.unit.enclosed => self.roll_block_back(out),
             _ => {
                 encode::query(&mut bytes, ROLLBACK);
                 self.outstanding.push(tag::QUERY, Owner::Control(Control::EndFailedCommit));

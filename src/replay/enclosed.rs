@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use super::cockroach;
 use super::engine::{Engine, Output};
+use super::event::Outcome;
 use super::journal::Entry;
-use super::outstanding::{Owner, Request};
+use super::outstanding::{Control, Owner, Request};
 use super::reason::Reason;
 use super::scan::Scan;
-use crate::wire::backend::{Status, tag};
+use crate::wire::backend::{Status, command_tag, tag};
 use crate::wire::{encode, frontend};
+
+/// The name under which what opens and ends the block is prepared.
+const BLOCK_NAME: &str = "reprise_block";
 
 impl Engine {
     /// From the next attempt on, what the client runs in autocommit runs in a block, if anything of its results was shown.
@@ -23,14 +27,36 @@ impl Engine {
         }
     }
 
-    /// Why what the client runs in autocommit cannot be run in a block: its end is still to come, or the BEGIN that goes before it
-    /// may drop the unnamed statement that it uses.
+    /// Why what the client runs in autocommit cannot be run in a block: its end is still to come.
     pub(super) fn enclosing_obstacle(&self) -> Option<Reason> {
-        if !self.journal.entries_from(0).last().is_some_and(Entry::is_cycle_end) {
-            Some(Reason::PartlyDelivered)
-        } else {
-            self.unit.names.are_lost(true).then_some(Reason::StatementFromBefore)
+        let ended = self.journal.entries_from(0).last().is_some_and(Entry::is_cycle_end);
+        (!ended).then_some(Reason::PartlyDelivered)
+    }
+
+    /// Opens the block, behind the end of one that has failed.
+    pub(super) fn open_block(&mut self, bytes: &mut Vec<u8>) {
+        let owner = Owner::Control(Control::Restart);
+        if self.status != Status::Idle {
+            self.run_beside(cockroach::ROLLBACK, owner, owner, bytes);
         }
+        self.run_beside(cockroach::BEGIN, owner, owner, bytes);
+    }
+
+    /// Ends the block without a commit. The client gets the ReadyForQuery.
+    pub(super) fn roll_block_back(&mut self, out: &mut impl Output) {
+        let owner = Owner::Control(Control::EndFailedCommit);
+        let mut bytes = Vec::new();
+        self.run_beside(cockroach::ROLLBACK, owner, owner, &mut bytes);
+        out.backend(&bytes);
+    }
+
+    /// A statement of ours in a cycle of its own. It goes under a name: PostgreSQL drops the client's unnamed statement at a simple
+    /// query, and where no block is to be seen the client may use it again.
+    fn run_beside(&mut self, sql: &str, owner: Owner, end: Owner, bytes: &mut Vec<u8>) {
+        encode::run_named(bytes, BLOCK_NAME, sql.as_bytes());
+        encode::sync(bytes);
+        self.outstanding.push_named(owner);
+        self.outstanding.push(frontend::tag::SYNC, end);
     }
 
     /// Whether the client was shown a part of the results of a statement.
@@ -72,18 +98,15 @@ impl Engine {
     ) -> bool {
         // Of a transaction's requests only the COMMIT that ends the block may commit.
         let ends_block = front.commits;
-        match (frame_tag, self.status) {
-            (tag::COMMAND_COMPLETE, _) if ends_block => {}
-            (tag::READY_FOR_QUERY, Status::Open | Status::Failed) => {
-                if !ends_block && !self.matches_so_far(number, scan) {
-                    self.differ(now, number, frame_tag, scan, out);
-                    return true;
-                }
-                self.outstanding.pop();
-                self.end_block(number, out);
-            }
-            _ => return false,
+        if frame_tag != tag::READY_FOR_QUERY || self.status == Status::Idle {
+            return false;
         }
+        if !ends_block && !self.matches_so_far(number, scan) {
+            self.differ(now, number, frame_tag, scan, out);
+            return true;
+        }
+        self.outstanding.pop();
+        self.end_block(number, out);
         if self.digests() {
             self.reading.digest.update(scan.before());
         }
@@ -107,9 +130,25 @@ impl Engine {
             return self.end_failed_commit(Owner::Journalled(number), out);
         }
         let mut bytes = Vec::new();
-        encode::query(&mut bytes, cockroach::COMMIT);
-        out.backend(&bytes);
-        self.outstanding.push(frontend::tag::QUERY, Owner::Journalled(number));
+        let (owner, end) = (Owner::Control(Control::Commit), Owner::Journalled(number));
+        self.run_beside(cockroach::COMMIT, owner, end, &mut bytes);
         self.outstanding.mark_commit();
+        out.backend(&bytes);
+    }
+
+    /// Whether the answer at hand is that of the COMMIT that ends the block.
+    pub(super) fn commits_block(&self) -> bool {
+        let front = self.outstanding.front();
+        self.unit.enclosed
+            && front.is_some_and(|front| front.commits || front.owner == Owner::Control(Control::Commit))
+    }
+
+    /// The COMMIT that ends the block is answered with this tag. False if it was not what its success is told by.
+    pub(super) fn note_block_committed(&mut self, body: &[u8]) -> bool {
+        let committed = command_tag(body) == Some(cockroach::COMMIT.as_bytes());
+        if committed {
+            self.unit.outcome = Some(Outcome::Committed);
+        }
+        committed
     }
 }

@@ -322,7 +322,9 @@ impl Engine {
 
     /// The server is gone. Tells the client what that means for what it waits for, unless the server has said so itself.
     pub fn backend_closed(&mut self, now: Duration, out: &mut impl Output) {
-        self.held.drop_uncommitted();
+        if self.unit.outcome != Some(Outcome::Committed) {
+            self.held.drop_uncommitted();
+        }
         self.release_held(out);
         let committing = self.is_committing();
         if matches!(self.unit.release, Release::Done | Release::Disputed) {

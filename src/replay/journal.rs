@@ -184,6 +184,21 @@ impl Journal {
         batch.map(|entry| entry.delivered.complete = true).count()
     }
 
+    /// A Sync was ignored by the server: it is sent as a Flush from now on.
+    pub(super) fn take_for_flush(&mut self, number: usize) {
+        let Some(entry) = self.entries.get_mut(number) else { return };
+        entry.tag = tag::FLUSH;
+        if let Some(byte) = self.bytes.get_mut(entry.start) {
+            *byte = tag::FLUSH;
+        }
+    }
+
+    /// How many requests the first cycle has; zero if there is nothing behind it.
+    pub(super) fn opening(&self) -> usize {
+        let end = self.entries.iter().position(Entry::is_cycle_end).map_or(0, |at| at + 1);
+        if end < self.entries.len() { end } else { 0 }
+    }
+
     /// None of the requests ends the transaction any more: it runs in a block that is ended behind them.
     pub(super) fn enclose(&mut self) {
         self.entries.iter_mut().for_each(|entry| entry.effect = Effect::None);

@@ -12,7 +12,7 @@ use super::explain;
 use super::lexer::{Lexer, Token};
 use super::policy::{Dialect, LockTable, Mode};
 use super::scan::Scan;
-use super::statement::{Class, Classes, names};
+use super::statement::{Class, Classes, Functions, names};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, Parse, tag};
 use crate::wire::{HEADER_BYTES, encode};
@@ -143,7 +143,7 @@ impl Engine {
 
     /// The classes of a text that is prepared, for one that stands in the place of a LOCK TABLE.
     pub(super) fn classes_of_prepared(sql: &[u8]) -> Classes {
-        if sql == IGNORED { Class::Lock.into() } else { Classes::of(sql) }
+        if sql == IGNORED { Class::Lock.into() } else { Classes::of_prepared(sql) }
     }
 
     /// The empty statement in the place of a LOCK TABLE has been run.
@@ -158,7 +158,7 @@ impl Engine {
 /// Whether a text may lower the isolation level, now or when what it defines is run: it names it, and says more than
 /// ISOLATION LEVEL SERIALIZABLE.
 fn may_change_isolation(sql: &[u8]) -> bool {
-    if names(sql, &[b"set_config"]) {
+    if Functions::named(sql).set {
         return true;
     }
     if !names(sql, &[b"isolation"]) || Classes::of(sql).only_data() {

@@ -11,6 +11,7 @@
 //!    │                    │            gate       a place to wait for, before the first statement or a replay
 //!    │                    │            enclosed   a block around what was shown in autocommit, to compare before it commits
 //!    ^                    │            retry      drain, pause, send again, catch up
+//!    │                    │            copying    a COPY asks for its data
 //!    │                    │            turn       a replay waits for others to end
 //!    │                    v            cockroach  its savepoint, and RELEASE before COMMIT
 //! answers ─> results ─> surfacing      surfacing  a conflict that cannot be hidden
@@ -20,6 +21,7 @@ mod answers;
 mod backoff;
 mod cause;
 mod cockroach;
+mod copying;
 mod deferred;
 mod digest;
 mod enclosed;

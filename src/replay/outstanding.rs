@@ -236,11 +236,11 @@ impl Outstanding {
         self.skipping = true;
     }
 
-    /// The server asks for COPY data. In the extended protocol a Sync that was sent along is ignored by the server, and
-    /// returned here.
+    /// The server asks for COPY data. In the extended protocol a Sync that was sent before the end of the data is ignored by
+    /// the server, and returned here.
     pub(super) fn begin_copy_in(&mut self) -> Option<Request> {
-        let extended = self.requests.front().is_some_and(|r| r.tag == tag::EXECUTE);
-        let sync = self.requests.iter().position(|r| r.tag == tag::SYNC).filter(|_| extended);
+        let waits = self.requests.front().is_some_and(|r| r.tag == tag::EXECUTE && r.copies_ahead == 0);
+        let sync = self.requests.iter().position(|r| r.tag == tag::SYNC).filter(|_| waits);
         let ignored = sync.and_then(|at| self.requests.remove(at));
         self.journalled -= usize::from(ignored.is_some_and(|sync| sync.owner.is_journalled()));
         self.in_batch |= ignored.is_some() && !self.requests.iter().any(Request::is_cycle_end);
@@ -438,6 +438,13 @@ mod tests {
         outstanding.push(b'c', Owner::Unjournalled);
         assert!(outstanding.push(b'S', Owner::Unjournalled));
         assert_eq!(outstanding.len(), 2);
+    }
+
+    #[test]
+    fn a_sync_behind_the_end_of_a_copy_is_answered() {
+        let mut outstanding = with(b"EcS");
+        assert_eq!(outstanding.begin_copy_in(), None);
+        assert!(!outstanding.is_copying() && outstanding.len() == 2);
     }
 
     #[test]

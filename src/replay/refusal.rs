@@ -6,7 +6,7 @@ use super::journal::{Effect, Entry};
 use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::state::State;
-use super::statement::{Classes, names, names_session_advisory_lock};
+use super::statement::{Classes, Functions};
 use crate::wire::HEADER_BYTES;
 use crate::wire::frontend::{self, tag};
 
@@ -27,15 +27,16 @@ impl Engine {
         // Behind a ROLLBACK in the middle of a string, CockroachDB may commit the next statement by itself.
         let left = self.unit.ended && self.dialect == Dialect::Cockroach;
         let committed = left || self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
+        let functions = Functions::named(self.journal.all());
         if committed || failed.is_some_and(|e| e.effect == Effect::Defines || self.defines(number, e)) {
             Some(Reason::CommittedInside)
         } else if self.unit.explicit && failed.is_some_and(|e| e.effect.ends() && shown(e)) {
             Some(Reason::PartlyDelivered)
         } else if may_have_been_revived(self.sent(from, number)) || opens_in_doubt(before, from) {
             Some(Reason::PipelinedPastEnd)
-        } else if names_session_advisory_lock(self.journal.all()) {
+        } else if functions.lock {
             Some(Reason::AdvisoryLock)
-        } else if self.dialect == Dialect::Cockroach && names(self.journal.all(), &[b"set_config"]) {
+        } else if self.dialect == Dialect::Cockroach && functions.set {
             Some(Reason::SessionState)
         } else if self.unit.explicit {
             let scattered = self.unit.scattered && self.dialect == Dialect::Cockroach;
@@ -64,11 +65,12 @@ impl Engine {
 }
 
 /// Whether something that was answered may have committed a part of the transaction. A change of the schema has not if the
-/// ReadyForQuery behind it left the transaction open, as it did where there is something behind it.
+/// ReadyForQuery behind it left the transaction open, as it did where there is something behind it. One that failed may commit
+/// when it is run again: CockroachDB commits before a change of the schema, not when it has failed.
 fn committed_inside(answered: &[Entry]) -> bool {
     answered.iter().enumerate().any(|(at, entry)| match entry.effect {
         Effect::Commits | Effect::MayEnd => entry.answered,
-        Effect::Defines => !answered[at..].iter().any(Entry::is_cycle_end),
+        Effect::Defines => entry.delivered.failed || !answered[at..].iter().any(Entry::is_cycle_end),
         Effect::None | Effect::Revives => false,
     })
 }

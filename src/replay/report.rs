@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::engine::{Engine, Output, Step};
 use super::event::Outcome;
 use super::explain;
-use super::outstanding::Owner;
+use super::outstanding::{Control, Owner};
 use super::scan::Scan;
 use super::state::State;
 use crate::wire::backend::{self, Status};
@@ -103,6 +103,10 @@ impl Engine {
     /// Whether the frame at hand is for the client, and new to it.
     fn is_shown(&self) -> bool {
         let owner = self.outstanding.front().map(|front| front.owner);
+        if owner == Some(Owner::Control(Control::EndFailedCommit)) {
+            // The client gets the ReadyForQuery of this one, behind the error that it was told.
+            return true;
+        }
         let asked = matches!(owner, Some(Owner::Journalled(_) | Owner::Unjournalled));
         asked
             && match self.state {

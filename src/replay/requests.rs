@@ -103,11 +103,7 @@ impl Engine {
         let releases = self.unit.release != Release::None || self.outstanding.ends_failed_commit();
         let waits = waits || (releases && self.outstanding.ends_cycle() && !self.outstanding.is_empty());
         let waits = waits || self.lock_waits();
-        // In a replay the rest of the data that the client was asked for is taken when all before it is verified.
-        let copies = match self.state {
-            State::Replaying { sent, .. } => sent == self.journal.len() && self.outstanding.only_copies(),
-            state => !state.is_retrying() && self.outstanding.is_copying(),
-        };
+        let copies = !self.state.is_retrying() && self.outstanding.is_copying();
         (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
     }
 
@@ -308,9 +304,6 @@ impl Engine {
         if is_copy(tag) {
             self.outstanding.push(tag, Owner::Unjournalled);
             self.journal.push_copy_data(frame);
-            if let State::Replaying { sent, .. } = &mut self.state {
-                *sent = self.journal.len();
-            }
             return Step::Forward;
         }
         let added = if opened { self.savepoint_before(tag, classes) } else { None };

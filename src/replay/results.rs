@@ -6,7 +6,7 @@ use super::answers::is_fatal;
 use super::engine::{Engine, Output, Reading};
 use super::event::Outcome;
 use super::journal::{Delivered, Effect};
-use super::outstanding::{Fit, Owner, Request};
+use super::outstanding::{Fit, Owner};
 use super::reason::Reason;
 use super::scan::Scan;
 use super::state::State;
@@ -44,6 +44,9 @@ impl Engine {
             _ => {}
         }
         match front.fit(frame_tag) {
+            // Of what the client was shown, and of what is committed, nothing is certain any more.
+            Fit::Foreign if self.commits_block() => self.in_doubt(now, out),
+            Fit::Foreign if self.state.is_retrying() => self.differ(now, number, frame_tag, scan, out),
             Fit::Foreign => {
                 self.pass_through(Reason::UnknownMessage, out);
                 self.relay_answer(now, frame_tag, scan, out);
@@ -67,15 +70,6 @@ impl Engine {
     /// Whether request `number` is a plain COMMIT.
     pub(super) fn commits(&self, number: usize) -> bool {
         self.journal.entry(number).is_some_and(|e| e.effect == Effect::Commits)
-    }
-
-    /// The server takes COPY data. A Sync that it ignores for that has no answer.
-    pub(super) fn copy_in_begins(&mut self) {
-        if let Some(Request { owner: Owner::Journalled(sync), .. }) = self.outstanding.begin_copy_in()
-            && let Some(entry) = self.journal.entry_mut(sync)
-        {
-            entry.delivered.complete = true;
-        }
     }
 
     /// One frame of a result: new to the client, or one that it has seen in an earlier attempt.
@@ -150,7 +144,7 @@ impl Engine {
         }
         self.note_farewell(fields);
         self.note_failure(number, fields);
-        if self.outstanding.front().is_some_and(|front| front.commits) {
+        if self.commits_block() {
             self.held.drop_uncommitted();
         }
         if self.unit.release != Release::None
@@ -160,8 +154,10 @@ impl Engine {
             return;
         }
         let Some(front) = self.outstanding.front() else { return };
-        let ends = !front.is_cycle_end();
-        if self.error_result(now, number, fields, ends, scan, out) && ends {
+        let in_batch = !front.is_cycle_end();
+        // Behind an error of the block's COMMIT comes the ReadyForQuery of what the block is around.
+        let ends = in_batch && !self.commits_block();
+        if self.error_result(now, number, fields, ends, scan, out) && in_batch {
             self.skip_to_sync(now, number, out);
         }
     }
@@ -196,7 +192,7 @@ impl Engine {
         if ends {
             self.answered(number, delivered);
         }
-        if live == Some(false) {
+        if live == Some(false) && !self.farewell {
             scan.skip(out);
         }
         true

@@ -206,16 +206,14 @@ impl Engine {
     /// Ends the transaction and opens it again.
     pub(super) fn begin_anew(&mut self, out: &mut impl Output) {
         let mut bytes = Vec::new();
-        if self.status != Status::Idle {
+        if self.unit.enclosed {
+            self.open_block(&mut bytes);
+        } else if self.status != Status::Idle {
             encode::query(&mut bytes, cockroach::ROLLBACK);
             self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
         }
         if self.unit.savepoint == Savepoint::Set {
             self.unit.savepoint = Savepoint::Again;
-        }
-        if self.unit.enclosed {
-            encode::query(&mut bytes, cockroach::BEGIN);
-            self.outstanding.push(tag::QUERY, Owner::Control(Control::Restart));
         }
         for number in 0..self.unit.opening {
             self.write_request(number, &mut bytes);
@@ -285,7 +283,7 @@ impl Engine {
     }
 
     /// Everything sent so far is verified: what waited for that goes out, or the client has caught up.
-    fn go_on(&mut self, now: Duration, ready: bool, out: &mut impl Output) {
+    pub(super) fn go_on(&mut self, now: Duration, ready: bool, out: &mut impl Output) {
         let State::Replaying { sent, since } = self.state else { return };
         if sent < self.journal.len() {
             let runs = self.journal.entries_from(sent).iter().any(Entry::is_statement);

@@ -46,8 +46,12 @@ pub(super) enum Class {
     TransactionMode = 1 << 20,
     /// PREPARE of a SET, RESET or USE.
     PreparedSetting = 1 << 21,
+    /// PREPARE of what takes or frees session-level advisory locks.
+    PreparedLock = 1 << 23,
     /// EXECUTE: whatever was prepared.
     Execute = 1 << 22,
+    /// Takes or frees session-level advisory locks, which no rollback does.
+    AdvisoryLock = 1 << 24,
     /// Cannot be told: an unusual quoting, or a text that is cut.
     Unclear = 1 << 11,
 }
@@ -101,6 +105,14 @@ impl Classes {
             }
             None => first,
         }
+    }
+
+    /// The classes of a text that is prepared: when it is run, the names in it are not at hand any more.
+    pub(super) fn of_prepared(sql: &[u8]) -> Self {
+        let functions = Functions::named(sql);
+        let class = |named, class: Class| if named { Self::from(class) } else { Self::default() };
+        let named = class(functions.lock, Class::AdvisoryLock).union(class(functions.set, Class::Setting));
+        Self::of(sql).union(named)
     }
 
     fn of_statement(sql: &[u8]) -> Self {
@@ -252,6 +264,10 @@ fn ending(plain: Class, mut rest: Lexer<'_>) -> Class {
 
 /// PREPARE, by what is behind its AS.
 fn prepared(mut rest: Lexer<'_>) -> Class {
+    let functions = Functions::named(rest.0);
+    if functions.lock || functions.set {
+        return if functions.lock { Class::PreparedLock } else { Class::PreparedSetting };
+    }
     while rest.next_word().is_some_and(|word| !word.eq_ignore_ascii_case(b"AS")) {}
     let sets = |word: &[u8]| [&b"SET"[..], b"RESET", b"USE"].iter().any(|w| word.eq_ignore_ascii_case(w));
     if rest.next_word().is_some_and(sets) { Class::PreparedSetting } else { Class::SessionState }
@@ -331,9 +347,34 @@ impl Lexer<'_> {
     }
 }
 
-/// Whether a text names one of the session-level advisory lock functions, whose locks no rollback frees.
-pub(super) fn names_session_advisory_lock(text: &[u8]) -> bool {
-    names(text, &[b"pg_advisory_lock", b"pg_try_advisory_lock", b"pg_advisory_unlock"])
+/// Which functions that reach beyond the transaction a text names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Functions {
+    /// `pg_advisory_lock`, `pg_try_advisory_lock`, `pg_advisory_unlock` and their like: no rollback frees these locks, or takes
+    /// them again.
+    pub(super) lock: bool,
+    /// `set_config`, which does what SET does.
+    pub(super) set: bool,
+}
+
+impl Functions {
+    /// Looks for them anywhere in a text, or in several.
+    pub(super) fn named(text: &[u8]) -> Self {
+        let mut named = Self::default();
+        for at in memchr::memchr_iter(b'_', text) {
+            let (before, behind) = (&text[..at], &text[at + 1..]);
+            let begins = |word: &[u8]| behind.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word));
+            match behind.first() {
+                Some(b'a' | b'A') => named.lock |= begins(b"advisory_lock") || begins(b"advisory_unlock"),
+                Some(b'c' | b'C') if begins(b"config") => {
+                    named.set |=
+                        before.last_chunk().is_some_and(|w: &[u8; 3]| w.eq_ignore_ascii_case(b"set"));
+                }
+                _ => {}
+            }
+        }
+        named
+    }
 }
 
 /// Whether one of these names, in small letters, occurs anywhere in a text, in letters of any size.

@@ -81,6 +81,8 @@ pub(super) struct Unit {
     pub(super) cursors_from_before: bool,
     /// Whether the session may have a SET that was prepared by PREPARE.
     pub(super) settings_prepared: bool,
+    /// Whether it may have one that takes or frees advisory locks.
+    pub(super) locks_prepared: bool,
     /// The request at hand uses the unnamed statement of an earlier cycle.
     pub(super) crosses: bool,
     /// Statements run.
@@ -142,6 +144,7 @@ impl Unit {
             names: Names::default(),
             cursors_from_before: false,
             settings_prepared: false,
+            locks_prepared: false,
             crosses: false,
             statements: 0,
             attempts: 1,
@@ -169,7 +172,8 @@ impl Unit {
     pub(super) fn behind(&self, started: Duration) -> Self {
         let cursors_from_before = self.cursors_from_before || self.classes.has(Class::HeldCursor);
         let settings_prepared = self.settings_prepared || self.classes.has(Class::PreparedSetting);
-        Self { cursors_from_before, settings_prepared, ..Self::new(started) }
+        let locks_prepared = self.locks_prepared || self.classes.has(Class::PreparedLock);
+        Self { cursors_from_before, settings_prepared, locks_prepared, ..Self::new(started) }
     }
 
     /// A request came: what it runs counts, and a BEGIN makes the transaction an explicit one.
@@ -219,11 +223,14 @@ impl Unit {
             Some(Reason::TwoPhaseCommit)
         } else if dialect == Dialect::Cockroach && has(Class::RestartSavepoint) {
             Some(Reason::OwnRetryProtocol)
+        } else if has(Class::AdvisoryLock) || (self.locks_prepared && has(Class::Execute)) {
+            Some(Reason::AdvisoryLock)
         } else {
             let sets = has(Class::Setting) || (self.settings_prepared && has(Class::Execute));
             let setting = dialect == Dialect::Cockroach && sets;
             let cursor = self.cursors_from_before && has(Class::Cursor);
-            let prepares = has(Class::SessionState) || has(Class::PreparedSetting);
+            let prepares = [Class::SessionState, Class::PreparedSetting, Class::PreparedLock];
+            let prepares = prepares.into_iter().any(has);
             (self.explicit && (prepares || setting || cursor)).then_some(Reason::SessionState)
         }
     }

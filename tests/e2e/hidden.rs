@@ -320,3 +320,22 @@ async fn rows_shown_in_autocommit_are_verified_before_their_statement_commits() 
         assert_eq!(scene.proxy.conflicts(), (3.0, 1.0), "{}", dialect.name());
     }
 }
+
+#[tokio::test]
+async fn the_unnamed_statement_outlives_the_block_that_it_is_run_again_in() {
+    for dialect in DIALECTS {
+        let mut scene = Scene::start(dialect).await;
+        let sql = format!(
+            "SELECT CASE i WHEN 1000 THEN conflict('first', 2) ELSE repeat('x', 100) END FROM {ROWS}"
+        );
+        let run = || [bind("", "", vec![]), execute("", 0), Frontend::Sync];
+        scene.client.send([parse("", &sql)].into_iter().chain(run())).await;
+        assert!(scene.client.until_ready().await.to_string().ends_with("(passed) SELECT 1000 I"));
+        assert_eq!(scene.proxy.conflicts(), (2.0, 0.0), "{}", dialect.name());
+        // It is used once more, and run again once more.
+        scene.database.run("SELECT setval('first', 1, false)").await;
+        scene.client.send(run()).await;
+        assert!(scene.client.until_ready().await.to_string().ends_with("(passed) SELECT 1000 I"));
+        assert_eq!(scene.proxy.conflicts(), (4.0, 0.0), "{}", dialect.name());
+    }
+}

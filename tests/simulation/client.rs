@@ -109,9 +109,14 @@ impl Client {
 
     /// The next messages.
     pub(crate) fn volley(&mut self) -> Vec<Frontend> {
+        let mut out = std::mem::take(&mut self.data);
         if std::mem::take(&mut self.reader.must_copy) {
-            return std::mem::take(&mut self.data);
+            if self.in_batch {
+                self.sync(&mut out);
+            }
+            return out;
         }
+        out.clear();
         for name in std::mem::take(&mut self.reader.lost_names) {
             self.named.remove(&name);
         }
@@ -120,7 +125,6 @@ impl Client {
             (self.suspended, self.unnamed) = (None, None);
             self.plan.errors(&errors);
         }
-        let mut out = Vec::new();
         if self.reader.must_sync || (self.in_batch && !errors.is_empty()) {
             self.sync(&mut out);
             return out;
@@ -175,17 +179,18 @@ impl Client {
         }
     }
 
-    /// The data of a COPY: sent along, or when the server asks for it.
-    fn copy(&mut self, rows: &[(i64, i64)], out: &mut Vec<Frontend>) {
+    /// The data of a COPY: sent along, or when the server asks for it. Whether it was sent along.
+    fn copy(&mut self, rows: &[(i64, i64)], out: &mut Vec<Frontend>) -> bool {
         let end = if self.chance(100) { Frontend::CopyFail("no more".into()) } else { Frontend::CopyDone };
         let data = sql::copy_rows(rows).into_iter().map(Frontend::CopyData).chain([end]);
-        if self.rng.bool() {
+        let along = self.rng.bool();
+        if along {
             out.extend(data);
-            self.reader.sends_data_ahead = true;
+            self.reader.note_data_sent();
         } else {
             self.data = data.collect();
-            self.reader.sends_data_ahead = false;
         }
+        along
     }
 
     fn note_end(&mut self, statements: &[Statement]) {
@@ -204,8 +209,13 @@ impl Client {
         } else {
             let statements = self.rng.u32(1..=2) + u32::from(self.chance(100));
             for _ in 0..statements {
-                if !self.plan.is_done() {
-                    self.statement(out);
+                if self.plan.is_done() {
+                    break;
+                }
+                if let Statement::Copy(rows) = self.statement(out)
+                    && !self.copy(&rows, out)
+                {
+                    return self.await_copy(out);
                 }
             }
         }
@@ -215,6 +225,16 @@ impl Client {
         } else {
             self.sync(out);
         }
+    }
+
+    /// The server is to ask for the data of a COPY. A Sync that is sent before is ignored, if it does.
+    fn await_copy(&mut self, out: &mut Vec<Frontend>) {
+        if self.rng.bool() {
+            out.push(Frontend::Flush);
+        } else {
+            self.sync(out);
+        }
+        self.in_batch = true;
     }
 
     fn sync(&mut self, out: &mut Vec<Frontend>) {
@@ -268,14 +288,13 @@ impl Client {
         name
     }
 
-    fn statement(&mut self, out: &mut Vec<Frontend>) {
+    /// One statement, which is returned; or more of the rows of the last one.
+    fn statement(&mut self, out: &mut Vec<Frontend>) -> Statement {
         if let Some(suspended) = self.suspended.clone().filter(|_| self.plan.is_open()) {
-            return self.go_on_reading(suspended, out);
+            self.go_on_reading(suspended, out);
+            return Statement::SelectAll;
         }
-        let statement = match self.plan.next() {
-            Statement::Copy(_) => self.plan.some_change(),
-            other => other,
-        };
+        let statement = self.plan.next();
         self.note_end(std::slice::from_ref(&statement));
         let (name, values) = match template(&statement) {
             Some((template, values)) if self.chance(300) => (self.named_statement(template, out), values),
@@ -297,6 +316,7 @@ impl Client {
             self.describe_statement(&name, out);
         }
         self.bind_and_execute(&statement, name, values, out);
+        statement
     }
 
     fn bind_and_execute(

@@ -90,6 +90,8 @@ struct Pending {
     /// Its steps, of which those before the first are answered.
     steps: Range<usize>,
     cycle: usize,
+    /// It is a COPY whose data was sent along with it.
+    sends_data: bool,
 }
 
 /// The client's side of one connection after the other.
@@ -105,8 +107,6 @@ pub(crate) struct Reader {
     pub(crate) must_sync: bool,
     /// The server asks for data of a COPY.
     pub(crate) must_copy: bool,
-    /// The data of the last COPY was sent along with it.
-    pub(crate) sends_data_ahead: bool,
     pub(crate) connection: u32,
     /// The SQLSTATE of a FATAL error of this connection.
     pub(crate) fatals: Vec<(u32, String)>,
@@ -146,7 +146,13 @@ impl Reader {
         }
         let skipped = self.must_sync && expected != Expected::Sync;
         self.must_sync = skipped;
-        self.pending.push_back(Pending { expected, steps: first..self.shown.len(), cycle });
+        let steps = first..self.shown.len();
+        self.pending.push_back(Pending { expected, steps, cycle, sends_data: false });
+    }
+
+    /// The data of the COPY that went out last follows without being asked for.
+    pub(crate) fn note_data_sent(&mut self) {
+        self.pending.back_mut().into_iter().for_each(|last| last.sends_data = true);
     }
 
     /// Whether an answer is awaited.
@@ -234,7 +240,13 @@ impl Reader {
 
     fn take(&mut self, frame: Backend) -> Result<(), String> {
         self.resolve();
-        self.must_copy = matches!(frame, Backend::CopyInResponse { .. }) && !self.sends_data_ahead;
+        let asks = matches!(frame, Backend::CopyInResponse { .. });
+        self.must_copy = asks && self.pending.front().is_some_and(|pending| !pending.sends_data);
+        if self.must_copy && self.pending.get(1).is_some_and(|behind| behind.expected == Expected::Sync) {
+            // It was sent before the data was asked for, and is ignored.
+            self.pending.remove(1);
+            self.cycles.pop();
+        }
         match &frame {
             Backend::ReadyForQuery(status) => self.ready(*status),
             Backend::ErrorResponse(fields) => {
@@ -353,7 +365,11 @@ fn fits(expected: &Expected, frame: &Backend) -> bool {
         Expected::DescribePortal => matches!(frame, B::RowDescription(_) | B::NoData),
         Expected::Execute { .. } => matches!(
             frame,
-            B::DataRow(_) | B::CommandComplete(_) | B::EmptyQueryResponse | B::PortalSuspended
+            B::DataRow(_)
+                | B::CommandComplete(_)
+                | B::CopyInResponse { .. }
+                | B::EmptyQueryResponse
+                | B::PortalSuspended
         ),
         Expected::Close { .. } => matches!(frame, B::CloseComplete),
         Expected::Sync => matches!(frame, B::ReadyForQuery(_)),

@@ -15,6 +15,7 @@ use crate::sql::{self, Statement, Tag, Tagged};
 use crate::store::Store;
 use crate::story::{Attempt, Closing, Kind, Opening, Step, StepId, comparable};
 use crate::transaction::{Block, Reply, Rewind, Transaction, notice};
+use copy::Copying;
 use extended::Portal;
 
 /// The connection.
@@ -37,8 +38,8 @@ pub(crate) struct Server {
     pub(crate) closed: bool,
     cancelled: bool,
     setting_told: String,
-    /// A COPY whose data is awaited, and what has come of it.
-    copying: Option<(Tagged, Vec<u8>)>,
+    /// A COPY whose data is awaited.
+    copying: Option<Copying>,
     /// The statement at hand is a COPY that had asked for data.
     copied: bool,
     listening: bool,
@@ -174,7 +175,7 @@ impl Server {
         };
         if let [tagged] = &statements[..]
             && matches!(tagged.statement, Statement::Copy(_))
-            && self.begins_copy(tagged)
+            && self.begins_copy(tagged, None)
         {
             return;
         }

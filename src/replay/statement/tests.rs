@@ -63,9 +63,33 @@ fn session_state_is_recognised() {
     for sql in ["PREPARE q AS SELECT 1", "DEALLOCATE ALL", "DISCARD ALL"] {
         expect(sql, Class::SessionState);
     }
-    assert!(names_session_advisory_lock(b"SELECT PG_Advisory_Lock(1)"));
-    assert!(names_session_advisory_lock(b"SELECT pg_try_advisory_lock(1)"));
-    assert!(!names_session_advisory_lock(b"SELECT pg_advisory_xact_lock(1)"));
+}
+
+#[test]
+fn functions_that_reach_beyond_the_transaction_are_known_by_their_names() {
+    let (lock, set) = (Class::AdvisoryLock, Class::Setting);
+    for (sql, class) in [
+        ("SELECT PG_Advisory_Lock(1)", lock),
+        ("SELECT pg_try_advisory_lock(1)", lock),
+        ("SELECT pg_advisory_unlock_all()", lock),
+        ("SELECT set_config($1, $2, false)", set),
+        ("SELECT pg_catalog.SET_CONFIG('a', 'b', true)", set),
+    ] {
+        assert_eq!(
+            Classes::of_prepared(sql.as_bytes()),
+            Classes::from(Class::Data).union(class.into()),
+            "{sql}"
+        );
+    }
+    for sql in [
+        "SELECT pg_advisory_xact_lock(1)",
+        "SELECT reset_conf, _config, my_a FROM t_",
+        "SELECT a_set, config",
+    ] {
+        assert_eq!(Classes::of_prepared(sql.as_bytes()), Class::Data.into(), "{sql}");
+    }
+    expect("PREPARE p AS SELECT set_config('a', 'b', false)", Class::PreparedSetting);
+    expect("PREPARE p AS SELECT pg_advisory_lock(1), set_config('a', 'b', false)", Class::PreparedLock);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use golden::Backend;
 
-use super::Server;
+use super::{Server, copy};
 use crate::faults::Faults;
 use crate::sql::{self, Statement, Tag, Tagged};
 use crate::store::Store;
@@ -120,6 +120,11 @@ impl Server {
             return self.prepare_step(Kind::Run, None, Err("34000"), store);
         };
         let first = portal.rest.is_none();
+        let copies = first && !self.copied && matches!(portal.tagged.statement, Statement::Copy(_));
+        if copies && self.begins_copy(&portal.tagged, Some(name)) {
+            self.portals.insert(name.to_owned(), portal);
+            return;
+        }
         let mut reply = match portal.rest.take() {
             Some(rest) => match self.transaction.refuses(&portal.tagged.statement) {
                 Some(code) => Reply { frames: vec![error("ERROR", code)], ..Reply::default() },
@@ -141,6 +146,9 @@ impl Server {
         }
         if reply.failed() && max_rows > 0 {
             reply.frames.drain(max_rows.min(rows)..rows);
+        }
+        if first && self.copy_was_asked_for(&portal.tagged) && !reply.frames.is_empty() {
+            reply.frames.insert(0, copy::asks_for_data());
         }
         let (part, tagged) = (portal.part, portal.tagged.clone());
         portal.part += 1;
