@@ -43,7 +43,9 @@ fn take_outbox() -> Vec<u8> {
 
 fn give_outbox(mut outbox: Vec<u8>) {
     outbox.clear();
-    outbox.shrink_to(BUFFER_BYTES);
+    if outbox.capacity() > BUFFER_BYTES {
+        outbox.shrink_to(BUFFER_BYTES);
+    }
     SPARE_OUTBOXES.with_borrow_mut(|spare| {
         if spare.len() < SPARE_BUFFERS {
             spare.push(outbox);
@@ -97,11 +99,13 @@ pub(super) struct Connection<S> {
     inbox: Inbox,
     outbox: Vec<u8>,
     written: usize,
+    /// The last read took less than there was room for.
+    read_all: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, inbox: Inbox::default(), outbox: Vec::new(), written: 0 }
+        Self { stream, inbox: Inbox::default(), outbox: Vec::new(), written: 0, read_all: false }
     }
 
     /// What it reads from and writes to.
@@ -159,11 +163,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut buffer = ReadBuf::new(&mut self.inbox.buffer[self.inbox.end..]);
         let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         let read = buffer.filled().len();
+        self.read_all = buffer.remaining() > 0;
         self.inbox.end += read;
         if self.inbox.start == self.inbox.end {
             self.inbox.release();
         }
         polled.map_ok(|()| read)
+    }
+
+    /// Whether the last read took everything that was there.
+    pub(super) const fn has_read_all(&self) -> bool {
+        self.read_all
     }
 
     /// Writes what is to be written. Ready when all of it is.

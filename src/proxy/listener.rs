@@ -321,7 +321,7 @@ fn begin(
     (manner, database): (Manner, u64),
     setup: &Arc<Setup>,
     shared: &Shared,
-) -> Session<Stream, Stream> {
+) -> Session {
     let (id, mode) = (entry.id, manner.mode);
     let (dialect, lock_table) = (opened.dialect, opened.lock_table);
     // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
@@ -345,12 +345,7 @@ fn begin(
 }
 
 /// Runs a session to its end.
-async fn run(
-    entry: insight::Opened,
-    mut session: Box<Session<Stream, Stream>>,
-    setup: &Setup,
-    shared: &Shared,
-) {
+async fn run(entry: insight::Opened, mut session: Box<Session>, setup: &Setup, shared: &Shared) {
     let id = entry.id;
     let _open = shared.telemetry.session_opened();
     let (ending, orphaned) = session.run().await;

@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
-use super::bell::Bells;
+use super::bell::{Bell, Bells};
 use super::cancel::Registration;
 use super::classes::Member;
 use super::connection::{Connection, WAITING_BYTES};
@@ -21,6 +20,7 @@ use super::idle::{Idle, Waiting};
 use super::refusal::fatal;
 use super::sample::Sample;
 use super::shutdown::Shutdown;
+use super::tls::Stream;
 use super::turns::Place;
 use crate::insight::{self, Activity};
 use crate::replay::{self, Encounter, Engine, Event, Fingerprint, Output, Statement};
@@ -28,10 +28,10 @@ use crate::telemetry::Telemetry;
 use crate::wire::SqlState;
 
 /// A session that runs.
-pub(super) struct Session<C, S> {
+pub(super) struct Session {
     engine: Engine,
-    client: Connection<C>,
-    server: Connection<S>,
+    client: Connection<Stream>,
+    server: Connection<Stream>,
     registration: Registration,
     shutdown: Shutdown,
     bells: Bells,
@@ -150,15 +150,11 @@ impl Output for Outlet<'_> {
     }
 }
 
-impl<C, S> Session<C, S>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+impl Session {
     pub(super) fn new(
         engine: Engine,
-        client: Connection<C>,
-        server: Connection<S>,
+        client: Connection<Stream>,
+        server: Connection<Stream>,
         registration: Registration,
         shutdown: Shutdown,
         idle: Idle,
@@ -272,13 +268,12 @@ where
         let Poll::Ready(read) = self.client.poll_fill(&mut self.bells.client.context()) else {
             return Ok(false);
         };
-        self.bells.client.ring();
         match read {
             Ok(0) => self.is_half_closed = true,
             Ok(_) => self.take_requests()?,
             Err(error) => return Err(Ending::Client(error)),
         }
-        Ok(true)
+        Ok(has_more(&self.client, &self.bells.client))
     }
 
     /// Whether the client is read. While its requests must wait only a little more is read, for that is how it is noticed
@@ -295,13 +290,13 @@ where
         let Poll::Ready(read) = self.server.poll_fill(&mut self.bells.server.context()) else {
             return Ok(false);
         };
-        self.bells.server.ring();
         match read {
-            Ok(0) if self.engine.is_busy() => Err(self.server_left(Ending::ServerLost)),
-            Ok(0) => Err(self.server_left(Ending::ServerLeft)),
-            Ok(_) => self.take_answers().map(|()| true),
-            Err(error) => Err(self.server_left(Ending::Server(error))),
+            Ok(0) if self.engine.is_busy() => return Err(self.server_left(Ending::ServerLost)),
+            Ok(0) => return Err(self.server_left(Ending::ServerLeft)),
+            Ok(_) => self.take_answers()?,
+            Err(error) => return Err(self.server_left(Ending::Server(error))),
         }
+        Ok(has_more(&self.server, &self.bells.server))
     }
 
     fn server_left(&mut self, ending: Ending) -> Ending {
@@ -468,6 +463,16 @@ where
         let ends = self.shutdown.ends(self.engine.is_busy());
         if ends { Err(Ending::ShuttingDown) } else { Ok(()) }
     }
+}
+
+/// Whether a side that was read may have more, and its bell is rung for that. After a read that took everything, the bell rings by
+/// itself when more comes.
+fn has_more(side: &Connection<Stream>, bell: &Bell) -> bool {
+    let more = !side.has_read_all() || side.stream().poll_readable(&mut bell.context()).is_ready();
+    if more {
+        bell.ring();
+    }
+    more
 }
 
 /// What a session does, as its operator sees it.

@@ -185,7 +185,7 @@ impl Engine {
             }
             return;
         };
-        if self.released_answer(now, front, frame_tag, scan, out) {
+        if self.may_be_released(front) && self.released_answer(now, front, frame_tag, scan, out) {
             return;
         }
         if front.owner == Owner::Control(Control::EndFailedCommit) {

@@ -181,6 +181,11 @@ impl Engine {
         self.unit.release = Release::Failed;
     }
 
+    /// Whether what answers this request may be a frame for [`Self::released_answer`].
+    pub(super) fn may_be_released(&self, front: Request) -> bool {
+        front.releases || self.unit.release == Release::Disputed
+    }
+
     /// A frame of the answer to `RELEASE ...; COMMIT`. True if it is dealt with: the client gets the answer to one COMMIT.
     pub(super) fn released_answer(
         &mut self,

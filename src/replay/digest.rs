@@ -2,7 +2,6 @@
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
-use crate::wire::HEADER_BYTES;
 use crate::wire::backend::{ErrorFields, tag};
 
 /// A running hash over the frames of one answer.
@@ -67,30 +66,29 @@ impl Digest {
     }
 }
 
-/// The frames of one answer whatever their order: tells rows in another order from other rows. Where it would cost something
-/// (many frames, or long ones) it is lost, and tells nothing.
+/// The rows of one answer whatever their order: tells rows in another order from other rows. Where it would cost something
+/// (many rows, or long ones) it is lost, and tells nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unordered {
     sum: u64,
-    frames: u32,
+    rows: u32,
     lost: bool,
 }
 
-/// Frames of one answer that are hashed one by one.
-const UNORDERED_FRAMES_MAX: u32 = 100;
+/// Rows of one answer that are hashed one by one.
+const UNORDERED_ROWS_MAX: u32 = 100;
 /// Bytes of the longest of them.
 const UNORDERED_BYTES_MAX: usize = 256;
 
 impl Unordered {
-    /// Takes in a frame, of which this much is here.
+    /// Takes in a row, of which this much is here.
     pub(super) fn add(&mut self, frame: &[u8], whole: bool) {
-        if self.lost || frame.len() <= HEADER_BYTES {
-            // What has no body has no place in the order either.
+        if self.lost {
             return;
         }
-        self.lost = !whole || self.frames == UNORDERED_FRAMES_MAX || frame.len() > UNORDERED_BYTES_MAX;
+        self.lost = !whole || self.rows == UNORDERED_ROWS_MAX || frame.len() > UNORDERED_BYTES_MAX;
         if !self.lost {
-            self.frames += 1;
+            self.rows += 1;
             self.sum = self.sum.wrapping_add(xxh3_64(frame));
         }
     }
@@ -100,9 +98,9 @@ impl Unordered {
         self.lost
     }
 
-    /// Whether both are of the same frames.
-    pub(super) fn has_the_frames_of(&self, other: &Self) -> bool {
-        self == other && !self.lost && self.frames > 0
+    /// Whether both are of the same rows, more than one.
+    pub(super) fn has_the_rows_of(&self, other: &Self) -> bool {
+        self == other && !self.lost && self.rows > 1
     }
 }
 
@@ -131,19 +129,19 @@ mod tests {
     }
 
     #[test]
-    fn the_same_frames_in_another_order_are_known_while_they_are_few_and_short() {
+    fn the_same_rows_in_another_order_are_known_while_they_are_few_and_short() {
         let of = |frames: &[&[u8]]| {
             let mut unordered = Unordered::default();
             frames.iter().for_each(|frame| unordered.add(frame, true));
             unordered
         };
         let [a, b] = [&b"D\0\0\0\x05a"[..], b"D\0\0\0\x05b"];
-        assert!(of(&[a, b, b]).has_the_frames_of(&of(&[b, a, b])));
-        assert!(!of(&[a, b, b]).has_the_frames_of(&of(&[a, a, b])));
-        assert!(!of(&[b"1\0\0\0\x04"]).has_the_frames_of(&of(&[])), "there is no order in nothing");
+        assert!(of(&[a, b, b]).has_the_rows_of(&of(&[b, a, b])));
+        assert!(!of(&[a, b, b]).has_the_rows_of(&of(&[a, a, b])));
+        assert!(!of(&[a]).has_the_rows_of(&of(&[a])), "there is no order in one");
         let (many, long) = ([a; 101], [0; 257]);
         for lost in [of(&many), of(&[&long])] {
-            assert!(!lost.has_the_frames_of(&lost));
+            assert!(!lost.has_the_rows_of(&lost));
         }
     }
 

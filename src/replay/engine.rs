@@ -95,7 +95,6 @@ impl Step {
     /// The same, with these bytes before everything else.
     pub(super) fn behind(self, mut bytes: Vec<u8>) -> Self {
         match self {
-            step if bytes.is_empty() => step,
             Self::Forward => Self::After(bytes),
             Self::After(added) => {
                 bytes.extend(added);
@@ -183,7 +182,7 @@ pub(super) struct Reading {
     pub(super) rows: u64,
     /// The digest of these frames.
     pub(super) digest: Digest,
-    /// The same frames whatever their order.
+    /// Its rows whatever their order.
     pub(super) unordered: Unordered,
     /// Whether the frame that is being streamed goes to the client.
     pub(super) forwarding: bool,

@@ -72,8 +72,8 @@ impl Engine {
 
     /// Whether a frame that is new to the client is held: as a part of what is held already, or as the beginning of an answer.
     fn holds(&self, frame_tag: u8, frame_bytes: usize) -> bool {
-        self.policy.mode == Mode::Transparent
-            && (!self.held.is_empty() || self.reading.frames == 1)
+        (self.reading.frames == 1 || !self.held.is_empty())
+            && self.policy.mode == Mode::Transparent
             && self.backend_rest == 0
             && self.held.bytes.len() + frame_bytes <= self.policy.hold_bytes
             && frame_tag != tag::COPY_IN_RESPONSE

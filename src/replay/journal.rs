@@ -14,7 +14,7 @@ pub(super) struct Delivered {
     pub(super) rows: u64,
     /// The digest of these frames.
     pub(super) digest: u128,
-    /// The same frames whatever their order, only to tell how answers differ.
+    /// These rows whatever their order, only to tell how answers differ.
     pub(super) unordered: Unordered,
     /// Whether the answer is complete.
     pub(super) complete: bool,

@@ -7,7 +7,7 @@
 //! In the extended protocol the statement is prepared as an empty one, and the answer to that is told as the tag of a LOCK
 //! TABLE: so it stands in its place among the other answers of its batch, and is passed over when they are.
 
-use super::engine::{Engine, Output, Step};
+use super::engine::{Engine, Output};
 use super::explain;
 use super::lexer::{Lexer, Token};
 use super::policy::{Dialect, LockTable, Mode};
@@ -38,7 +38,8 @@ pub(super) struct Locks {
 }
 
 impl Engine {
-    fn may_ignore_locks(&self) -> bool {
+    /// Whether there is any LOCK TABLE to be ignored.
+    pub(super) fn may_ignore_locks(&self) -> bool {
         self.policy.lock_table == LockTable::Ignore
             && self.dialect == Dialect::Cockroach
             && self.policy.mode == Mode::Transparent
@@ -49,9 +50,8 @@ impl Engine {
     }
 
     /// Whether this Query is a LOCK TABLE that is answered here, if it is in a transaction.
-    fn is_ignored_lock(&self, tag: u8, frame: &[u8]) -> bool {
-        tag == tag::QUERY
-            && self.may_ignore_locks()
+    fn is_ignored_lock(&self, frame: &[u8]) -> bool {
+        self.may_ignore_locks()
             && self.is_serializable()
             && !self.discarding
             && self.outstanding.ends_cycle()
@@ -59,10 +59,10 @@ impl Engine {
             && frontend::query(&frame[HEADER_BYTES..]).is_some_and(|sql| Classes::of(sql).is(Class::Lock))
     }
 
-    /// Whether the next request is a LOCK TABLE that must wait until everything before it is answered: only then is it known
+    /// Whether the next request, a Query, is a LOCK TABLE that must wait until everything before it is answered: only then is it known
     /// whether it is in a transaction.
-    pub(super) fn lock_must_wait(&mut self, tag: u8, frame: &[u8]) -> bool {
-        self.locks.waits = !self.outstanding.is_empty() && self.is_ignored_lock(tag, frame);
+    pub(super) fn lock_must_wait(&mut self, frame: &[u8]) -> bool {
+        self.locks.waits = !self.outstanding.is_empty() && self.is_ignored_lock(frame);
         self.locks.waits
     }
 
@@ -71,10 +71,10 @@ impl Engine {
         self.locks.waits && !self.outstanding.is_empty()
     }
 
-    /// Answers a LOCK TABLE of the simple protocol.
-    pub(super) fn answer_lock(&mut self, tag: u8, frame: &[u8], out: &mut impl Output) -> Option<Step> {
-        if self.status == Status::Idle || !self.is_ignored_lock(tag, frame) {
-            return None;
+    /// Answers a LOCK TABLE of the simple protocol. False if the Query is none.
+    pub(super) fn answer_lock(&mut self, frame: &[u8], out: &mut impl Output) -> bool {
+        if self.status == Status::Idle || !self.is_ignored_lock(frame) {
+            return false;
         }
         let mut answer = Vec::new();
         if self.status == Status::Failed {
@@ -84,7 +84,7 @@ impl Engine {
         }
         encode::ready_for_query(&mut answer, self.status);
         out.frontend(&answer);
-        Some(Step::Drop)
+        true
     }
 
     fn complete_lock(&mut self, answer: &mut Vec<u8>) {
@@ -98,11 +98,8 @@ impl Engine {
         encode::command_complete(answer, TAG);
     }
 
-    /// What goes to the server in the place of this request, where that is another one.
+    /// What goes to the server in the place of this request, where that is another one: asked only where LOCK TABLE is ignored.
     pub(super) fn without_lock(&mut self, tag: u8, frame: &[u8]) -> Option<Vec<u8>> {
-        if !self.may_ignore_locks() {
-            return None;
-        }
         let body = &frame[HEADER_BYTES..];
         let mut other = Vec::new();
         match tag {

@@ -7,14 +7,14 @@
 
 use std::time::Duration;
 
-use super::engine::{Engine, Output, Step};
+use super::engine::{Engine, Output};
 use super::event::Outcome;
 use super::explain;
 use super::outstanding::{Control, Owner};
 use super::scan::Scan;
 use super::state::State;
 use crate::wire::backend::{self, Status};
-use crate::wire::frontend::{self, tag};
+use crate::wire::frontend;
 use crate::wire::{HEADER_BYTES, SqlState, encode};
 
 /// The name of the parameter.
@@ -40,22 +40,22 @@ impl Engine {
     }
 
     /// Whether this Query is a SET of ours.
-    fn report_setting(&self, tag: u8, frame: &[u8]) -> Option<Setting> {
+    fn report_setting(&self, frame: &[u8]) -> Option<Setting> {
         let free = !self.discarding && self.outstanding.ends_cycle() && !self.outstanding.is_copying();
-        if tag != tag::QUERY || !free {
+        if !free {
             return None;
         }
         setting(frontend::query(&frame[HEADER_BYTES..])?)
     }
 
-    /// Whether the next request is one, and must wait until everything before it is answered.
-    pub(super) fn setting_must_wait(&self, tag: u8, frame: &[u8]) -> bool {
-        !self.outstanding.is_empty() && self.report_setting(tag, frame).is_some()
+    /// Whether the next request, a Query, is one, and must wait until everything before it is answered.
+    pub(super) fn setting_must_wait(&self, frame: &[u8]) -> bool {
+        !self.outstanding.is_empty() && self.report_setting(frame).is_some()
     }
 
-    /// Answers it, in the status that the session is in.
-    pub(super) fn answer_setting(&mut self, tag: u8, frame: &[u8], out: &mut impl Output) -> Option<Step> {
-        let setting = self.report_setting(tag, frame)?;
+    /// Answers it, in the status that the session is in. False if the Query is none.
+    pub(super) fn answer_setting(&mut self, frame: &[u8], out: &mut impl Output) -> bool {
+        let Some(setting) = self.report_setting(frame) else { return false };
         let mut answer = Vec::new();
         match setting {
             _ if self.status == Status::Failed => answer = explain::in_failed_transaction(),
@@ -72,7 +72,7 @@ impl Engine {
         }
         encode::ready_for_query(&mut answer, self.status);
         out.frontend(&answer);
-        Some(Step::Drop)
+        true
     }
 
     /// Before a frame of the server goes to the client: tells of the replays, if it is the ReadyForQuery behind a transaction

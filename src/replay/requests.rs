@@ -60,7 +60,7 @@ impl Engine {
             if next.is_none() && self.commits_in_batch(header.tag, frame) {
                 break;
             }
-            if self.lock_must_wait(header.tag, frame) || self.setting_must_wait(header.tag, frame) {
+            if header.tag == tag::QUERY && self.must_wait(frame) {
                 break;
             }
             if self.waits_at_gate(now, header.tag, frame, next, out) {
@@ -100,9 +100,9 @@ impl Engine {
             state => state.is_retrying(),
         };
         // Behind a RELEASE a COMMIT or ROLLBACK may have to follow, before anything else.
-        let releases = self.unit.release != Release::None || self.outstanding.ends_failed_commit();
-        let waits = waits || (releases && self.outstanding.ends_cycle() && !self.outstanding.is_empty());
-        let waits = waits || self.lock_waits();
+        let releases = || self.unit.release != Release::None || self.outstanding.ends_failed_commit();
+        let unanswered = !self.outstanding.is_empty();
+        let waits = waits || (unanswered && self.outstanding.ends_cycle() && releases()) || self.lock_waits();
         let copies = !self.state.is_retrying() && self.outstanding.is_copying();
         (!waits || copies) && self.outstanding.len() < REQUESTS_MAX && self.frontend_rest == 0
     }
@@ -174,14 +174,25 @@ impl Engine {
             }
             self.discarding = false;
         }
-        let answered = self.answer_lock(tag, frame, out);
-        if let Some(answered) = answered.or_else(|| self.answer_setting(tag, frame, out)) {
-            return answered;
+        if tag == tag::QUERY && self.is_answered_here(frame, out) {
+            return Step::Drop;
         }
-        match self.without_lock(tag, frame) {
-            Some(other) => self.transaction_request(now, tag, &other, next, out).with(other),
-            None => self.transaction_request(now, tag, frame, next, out),
+        if self.may_ignore_locks()
+            && let Some(other) = self.without_lock(tag, frame)
+        {
+            return self.transaction_request(now, tag, &other, next, out).with(other);
         }
+        self.transaction_request(now, tag, frame, next, out)
+    }
+
+    /// Whether a Query is one that is answered here, and must wait until everything before it is answered.
+    fn must_wait(&mut self, frame: &[u8]) -> bool {
+        self.lock_must_wait(frame) || self.setting_must_wait(frame)
+    }
+
+    /// Answers a Query of which the server hears nothing. False if it is none.
+    fn is_answered_here(&mut self, frame: &[u8], out: &mut impl Output) -> bool {
+        self.answer_lock(frame, out) || self.answer_setting(frame, out)
     }
 
     /// A request that is a part of a transaction, or begins one.
@@ -216,17 +227,14 @@ impl Engine {
         if self.can_defer(tag, classes, frame, next.is_none()) {
             return self.defer_begin(frame, out);
         }
-        let begin = match self.unit.begin {
-            Begin::Deferred
-                if tag == tag::QUERY && (classes.is(Class::Commit) || classes.is(Class::Rollback)) =>
-            {
-                return self.end_deferred(now, classes, out);
-            }
-            Begin::Deferred => self.deferred_begin(),
-            Begin::Sent | Begin::Unconfirmed => Vec::new(),
-        };
-        let step = self.opened_request(tag, classes, frame, opened, next, out);
-        step.behind(begin)
+        if self.unit.begin != Begin::Deferred {
+            return self.opened_request(tag, classes, frame, opened, next, out);
+        }
+        if tag == tag::QUERY && (classes.is(Class::Commit) || classes.is(Class::Rollback)) {
+            return self.end_deferred(now, classes, out);
+        }
+        let begin = self.deferred_begin();
+        self.opened_request(tag, classes, frame, opened, next, out).behind(begin)
     }
 
     /// A request in a transaction whose BEGIN is sent, or goes along.

@@ -25,7 +25,7 @@ impl Engine {
         out: &mut impl Output,
     ) {
         let Some(front) = self.outstanding.front() else { return };
-        if self.released_answer(now, front, frame_tag, scan, out) {
+        if self.may_be_released(front) && self.released_answer(now, front, frame_tag, scan, out) {
             return;
         }
         if self.unit.enclosed && self.enclosed_answer(now, number, front, frame_tag, scan, out) {
@@ -82,20 +82,29 @@ impl Engine {
         scan: &mut Scan<'_>,
         out: &mut impl Output,
     ) {
-        let seen = self.journal.entry(number).map_or_else(Delivered::default, |e| e.delivered);
-        self.reading.rows += u64::from(frame_tag == tag::DATA_ROW);
-        if self.digests() {
-            self.reading.unordered.add(scan.frame(), self.backend_rest == 0);
+        if frame_tag == tag::DATA_ROW {
+            self.reading.rows += 1;
+            if self.digests() {
+                self.reading.unordered.add(scan.frame(), self.backend_rest == 0);
+            }
         }
-        let Some(live) = self.next_frame(&seen, scan) else {
-            return self.differ(now, number, frame_tag, scan, out);
+        let seen = self.seen(number);
+        let live = match &seen {
+            None => {
+                self.reading.frames += 1;
+                true
+            }
+            Some(seen) => match self.next_frame(seen, scan) {
+                Some(live) => live,
+                None => return self.differ(now, number, frame_tag, scan, out),
+            },
         };
         if ends {
             let digest = if self.digests() { self.reading.digest.finish(scan.through()) } else { 0 };
             scan.leave_out();
             let Reading { frames, rows, unordered, failed, .. } = self.reading;
             let now_delivered = Delivered { frames, rows, digest, unordered, complete: true, failed };
-            if !live && now_delivered != seen {
+            if !live && seen.is_some_and(|seen| seen != now_delivered) {
                 return self.differ(now, number, frame_tag, scan, out);
             }
             let locks = self.outstanding.front().is_some_and(|front| front.locks);
@@ -117,6 +126,12 @@ impl Engine {
         } else {
             scan.skip(out);
         }
+    }
+
+    /// What the client was shown of the answer to a request: nothing, as a rule.
+    fn seen(&self, number: usize) -> Option<Delivered> {
+        let delivered = &self.journal.entry(number)?.delivered;
+        (delivered.frames > 0 || delivered.complete).then_some(*delivered)
     }
 
     /// Counts a frame of the answer at hand. Whether it is new to the client; `None` if it shows that the answer differs from

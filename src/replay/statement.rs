@@ -161,6 +161,18 @@ impl Classes {
         classes == Class::Data as u32 || classes == 0
     }
 
+    /// Whether any of this may stand against a replay: neither reading and writing, nor beginning and ending.
+    pub(super) const fn may_hinder(self) -> bool {
+        const HARMLESS: u32 = Class::Data as u32
+            | Class::Utility as u32
+            | Class::Begin as u32
+            | Class::Commit as u32
+            | Class::Rollback as u32
+            | Classes::SEVERAL
+            | Classes::BEGINS;
+        self.0 & !HARMLESS != 0
+    }
+
     /// The classes of both.
     pub(super) const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)

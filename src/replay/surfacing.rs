@@ -104,7 +104,7 @@ impl Engine {
         let (statement, statements) = self.journal.statement_number(self.unit.opening, number);
         let before = self.journal.entry(number).map_or_else(Delivered::default, |e| e.delivered);
         let (rows_before, rows_after) = (before.rows, self.reading.rows);
-        let reordered = before.complete && self.reading.unordered.has_the_frames_of(&before.unordered);
+        let reordered = before.complete && self.reading.unordered.has_the_rows_of(&before.unordered);
         let rows = (rows_before, rows_after);
         self.show_difference(number, out);
         self.difference = Some(Difference { statement, statements, rows, reordered, failed });

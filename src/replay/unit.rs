@@ -211,6 +211,10 @@ impl Unit {
     /// a statement in autocommit must be one that commits once, at its end.
     pub(super) fn obstacle(&self, dialect: Dialect) -> Option<Reason> {
         let has = |class| self.classes.has(class);
+        let prepared = self.cursors_from_before || self.settings_prepared || self.locks_prepared;
+        if !(self.classes.may_hinder() || prepared || self.names.may_be_lost()) {
+            return None;
+        }
         if self.names.are_lost(self.explicit) {
             Some(Reason::StatementFromBefore)
         } else if self.classes.are_switched_off() {

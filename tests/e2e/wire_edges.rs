@@ -31,7 +31,7 @@ use golden::notation::Target;
 use golden::{Backend, Frontend};
 use reprise::replay::Dialect;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 
 use crate::support::database::Database;
 use crate::support::fake::{error, serve};
@@ -207,7 +207,7 @@ async fn copy_that_fails_halfway() {
 
 #[tokio::test]
 async fn a_pipeline_is_sent_before_anything_is_read() {
-    const REQUESTS: usize = 400;
+    const REQUESTS: usize = 600;
     for dialect in DIALECTS {
         let mut scene = Scene::start(dialect).await;
         // More than all buffers on the way hold, in both directions.
@@ -215,7 +215,10 @@ async fn a_pipeline_is_sent_before_anything_is_read() {
         let one = extended("SELECT $1::text", &[&value]);
         let all = (0..REQUESTS).flat_map(|_| one.clone()).chain([Frontend::Sync]);
         let bytes: Vec<u8> = all.flat_map(|message| message.encode()).collect();
-        let direct = TcpStream::connect(scene.proxy.address).await.expect("it listens");
+        // The kernel would let its receive buffer grow to as much as it likes.
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(64 << 10).expect("a size");
+        let direct = socket.connect(scene.proxy.address).await.expect("it listens");
         let (mut reading, mut writing) = direct.into_split();
         let startup = [("user", "postgres"), ("database", scene.database.name.as_str())];
         writing.write_all(&Frontend::startup(startup).encode()).await.expect("to send");

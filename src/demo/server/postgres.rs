@@ -1,5 +1,6 @@
 //! A throwaway PostgreSQL.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -112,7 +113,7 @@ async fn create_data(account: &Account, initdb: &Path, directory: &Path) -> Resu
         .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"])
         .arg(data_directory(directory))
         .current_dir(directory);
-    let output = tokio::process::Command::from(command).kill_on_drop(true).output().await?;
+    let output = tokio::task::spawn_blocking(move || command.output()).await.map_err(io::Error::other)??;
     if output.status.success() {
         return Ok(());
     }

@@ -55,6 +55,15 @@ impl Stream {
         Ok(socket.peek(&mut first).await? == 1 && first[0] == HANDSHAKE)
     }
 
+    /// Pending if nothing is there to be read, and the task is woken when something is; TLS may always have something.
+    pub(in crate::proxy) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(socket) => socket.poll_read_ready(cx).map(drop),
+            Self::Unix(socket) => socket.poll_read_ready(cx).map(drop),
+            Self::Tls(_) | Self::Closed => Poll::Ready(()),
+        }
+    }
+
     /// The socket of an unencrypted TCP connection. The connection is closed until another one is put in its place.
     pub(super) fn take_tcp(&mut self) -> Option<TcpStream> {
         match std::mem::replace(self, Self::Closed) {
