@@ -21,11 +21,23 @@ const BULK_ROWS: usize = 200_000;
 /// Statements that are sent before the first of them is answered.
 const PIPELINE_STATEMENTS: u32 = 100;
 
+/// The cells that are measured with TLS too.
+const ENCRYPTED: [&str; 4] =
+    ["select, prepared c16", "connect and select c4", "bulk COPY in", "bulk COPY out"];
+
+/// Clients of the cell that shows whether a transaction costs more among many.
+const BUSY_CLIENTS: u32 = 1000;
+
+/// Clients that are sure to be connected within a second.
+const CONNECTED_IN_A_SECOND: u32 = 100;
+
 /// A row of the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     pub(crate) name: String,
     load: Load,
+    /// Whether both sides are encrypted.
+    pub(crate) is_encrypted: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -58,25 +70,42 @@ pub(crate) fn all() -> Vec<Cell> {
     for (builtin, called) in [("select-only", "select"), ("tpcb-like", "TPC-B")] {
         for protocol in ["simple", "extended", "prepared"] {
             for clients in [1, 16, 64] {
-                let name = format!("{called}, {protocol} c{clients}");
-                cells
-                    .push(Cell { name, load: Load::Pgbench { protocol, builtin, clients, connects: false } });
+                let load = Load::Pgbench { protocol, builtin, clients, connects: false };
+                cells.push(Cell::new(format!("{called}, {protocol} c{clients}"), load));
             }
         }
     }
+    let busy = Load::Pgbench {
+        protocol: "prepared",
+        builtin: "select-only",
+        clients: BUSY_CLIENTS,
+        connects: false,
+    };
+    cells.push(Cell::new(format!("select, prepared c{BUSY_CLIENTS}"), busy));
     let (protocol, builtin) = ("simple", "select-only");
     let connect = Load::Pgbench { protocol, builtin, clients: 4, connects: true };
-    cells.push(Cell { name: "connect and select c4".into(), load: connect });
-    cells.push(Cell { name: "pipelined selects c1".into(), load: Load::Pipelined });
+    cells.push(Cell::new("connect and select c4", connect));
+    cells.push(Cell::new("pipelined selects c1", Load::Pipelined));
     let bulk = [
         ("bulk COPY in", "COPY sink FROM STDIN", true),
         ("bulk COPY out", "COPY source TO STDOUT", false),
         ("bulk SELECT", "SELECT * FROM source", false),
     ];
-    let bulk = bulk
-        .map(|(name, statement, input)| Cell { name: name.into(), load: Load::Bulk { statement, input } });
-    cells.extend(bulk);
+    cells.extend(bulk.map(|(name, statement, input)| Cell::new(name, Load::Bulk { statement, input })));
+    let encrypted = cells.iter().filter(|cell| ENCRYPTED.contains(&cell.name.as_str()));
+    let encrypted: Vec<_> = encrypted.map(Cell::encrypted).collect();
+    cells.extend(encrypted);
     cells
+}
+
+impl Cell {
+    fn new(name: impl Into<String>, load: Load) -> Self {
+        Self { name: name.into(), load, is_encrypted: false }
+    }
+
+    fn encrypted(&self) -> Self {
+        Self { name: format!("{}, TLS", self.name), load: self.load.clone(), is_encrypted: true }
+    }
 }
 
 /// What the cells need besides a proxy.
@@ -114,11 +143,11 @@ impl Ground {
         let (transactions, rate) = match &cell.load {
             Load::Pgbench { protocol, builtin, clients, connects } => {
                 let more: &[_] = if *connects { &["--connect"] } else { &[] };
-                self.pgbench(peer.address, protocol, builtin, *clients, more).await?
+                self.pgbench(peer.address, protocol, builtin, *clients, more, cell.is_encrypted).await?
             }
             Load::Pipelined => self.pipelined(peer).await?,
             Load::Bulk { statement, input } => {
-                self.bulk(peer.address, statement, *input).await?;
+                self.bulk(peer.address, statement, *input, cell.is_encrypted).await?;
                 (1.0, 1.0 / begin.elapsed().as_secs_f64())
             }
         };
@@ -136,11 +165,20 @@ impl Ground {
         builtin: &str,
         clients: u32,
         more: &[&str],
+        encrypted: bool,
     ) -> Result<(f64, f64)> {
         let mut command = Command::new("pgbench");
-        at(&mut command, address).args(["--no-vacuum", "--protocol", protocol, "--builtin", builtin]);
+        encrypt(at(&mut command, address), encrypted).args([
+            "--no-vacuum",
+            "--protocol",
+            protocol,
+            "--builtin",
+            builtin,
+        ]);
         command.args(more).arg(format!("--client={clients}")).arg(format!("--jobs={}", clients.min(2)));
-        command.arg(format!("--time={}", self.round.as_secs().max(1))).arg("postgres");
+        // The time counts from before the first of them is connected.
+        let seconds = self.round.as_secs().max(u64::from(clients / CONNECTED_IN_A_SECOND)).max(1);
+        command.arg(format!("--time={seconds}")).arg("postgres");
         let printed = finish(&mut command).await?;
         let figure = |before: &str| -> Result<f64> {
             let rest = printed.split(before).nth(1).with_context(|| printed.clone())?;
@@ -163,8 +201,9 @@ impl Ground {
         Ok((f64::from(statements), f64::from(statements) / begin.elapsed().as_secs_f64()))
     }
 
-    async fn bulk(&self, address: SocketAddr, statement: &str, input: bool) -> Result<()> {
+    async fn bulk(&self, address: SocketAddr, statement: &str, input: bool, encrypted: bool) -> Result<()> {
         let mut command = psql(address, statement);
+        encrypt(&mut command, encrypted);
         if input {
             command.stdin(fs::File::open(&self.rows)?);
         }
@@ -177,6 +216,10 @@ impl Ground {
 fn at(command: &mut Command, address: SocketAddr) -> &mut Command {
     command.arg(format!("--host={}", address.ip())).arg(format!("--port={}", address.port()));
     command.arg("--username=postgres").env("PGSSLMODE", "disable").env_remove("PGOPTIONS")
+}
+
+fn encrypt(command: &mut Command, encrypted: bool) -> &mut Command {
+    command.env("PGSSLMODE", if encrypted { "require" } else { "disable" })
 }
 
 fn psql(address: SocketAddr, statement: &str) -> Command {

@@ -18,10 +18,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use cells::Ground;
+use certificates::{Authority, offer_tls};
 use clap::Parser;
 use peers::{HIDES, MEASURE, Peer};
 use report::{Measured, Report};
 use reprise::demo::server::Postgres;
+use tokio_postgres::NoTls;
 
 /// Measures what a proxy costs, beside a plain relay and other proxies.
 #[derive(Debug, Parser)]
@@ -50,24 +52,40 @@ struct Options {
 async fn main() -> Result<()> {
     let options = Options::parse();
     cells::check_tools()?;
-    let settings = [("max_connections", "1500"), ("shared_buffers", "512MB")];
+    // PgBouncer keeps its connections when the clients are gone.
+    let settings = [("max_connections", "2500"), ("shared_buffers", "512MB")];
     let database = Postgres::start(&settings).await?;
     let ground = Ground::prepare(database.addr(), Duration::from_secs(options.seconds)).await?;
     let chosen = |name: &&'static str| {
         *name == MEASURE || options.peers.is_empty() || options.peers.iter().any(|peer| peer == name)
     };
-    let mut peers = Vec::new();
-    for name in peers::NAMES.into_iter().filter(chosen) {
-        peers.push(Peer::start(name, database.addr()).await?);
-    }
-    let mut measured = Vec::new();
     let wanted =
         |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(part.as_str()));
-    for cell in cells::all().into_iter().filter(|cell| wanted(&cell.name)) {
+    let mut cells = cells::all();
+    cells.retain(|cell| wanted(&cell.name));
+    // The authority's files go with it.
+    let authority = Authority::create();
+    let identity = authority.server("localhost");
+    let is_encrypted = cells.iter().any(|cell| cell.is_encrypted);
+    if is_encrypted {
+        let (admin, connection) = tokio_postgres::connect(&peers::url(database.addr()), NoTls).await?;
+        tokio::spawn(connection);
+        offer_tls(&database, &admin, &identity, &authority).await;
+    }
+    let (mut peers, mut encrypting) = (Vec::new(), Vec::new());
+    for name in peers::NAMES.into_iter().filter(chosen) {
+        peers.push(Peer::start(name, database.addr(), None).await?);
+        if is_encrypted {
+            encrypting.push(Peer::start(name, database.addr(), Some(&identity)).await?);
+        }
+    }
+    let mut measured = Vec::new();
+    for cell in cells {
+        let peers = if cell.is_encrypted { &encrypting } else { &peers };
         let mut rounds = Vec::new();
         for round in 0..options.rounds {
             eprintln!("{}: round {} of {}", cell.name, round + 1, options.rounds);
-            rounds.push(one_round(&ground, &cell, &peers, round as usize, &database).await?);
+            rounds.push(one_round(&ground, &cell, peers, round as usize, &database).await?);
         }
         measured.push(Measured { cell: cell.name, rounds });
     }

@@ -1,5 +1,6 @@
 //! The proxies that are compared: each started as its users would, on a free port, and ended with the value.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use reprise::config::Identity;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -36,15 +38,20 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Starts the peer of this name in front of a database.
-    pub(crate) async fn start(name: &'static str, upstream: SocketAddr) -> Result<Self> {
+    /// Starts the peer of this name in front of a database. With an identity, those that read what they pass on encrypt both of
+    /// their sides, which the database must offer; the others pass TLS on as it is.
+    pub(crate) async fn start(
+        name: &'static str,
+        upstream: SocketAddr,
+        identity: Option<&Identity>,
+    ) -> Result<Self> {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let directory = readable_directory()?;
         let mut command = match name.strip_prefix("reprise ") {
-            Some(mode) => reprise(mode, address, upstream)?,
+            Some(mode) => reprise(mode, address, upstream, identity)?,
             None => match name {
                 MEASURE => relay(address, upstream)?,
-                "pgbouncer" => pgbouncer(directory.path(), address, upstream)?,
+                "pgbouncer" => pgbouncer(directory.path(), address, upstream, identity)?,
                 "haproxy" => haproxy(directory.path(), address, upstream)?,
                 _ => bail!("there is no peer {name}, but these: {}", NAMES.join(", ")),
             },
@@ -96,19 +103,34 @@ fn relay(listen: SocketAddr, upstream: SocketAddr) -> Result<Command> {
     Ok(command)
 }
 
-fn reprise(mode: &str, listen: SocketAddr, upstream: SocketAddr) -> Result<Command> {
+fn reprise(
+    mode: &str,
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    identity: Option<&Identity>,
+) -> Result<Command> {
     let mut command = Command::new(built("reprise")?);
     let (listen, upstream) = (listen.to_string(), upstream.to_string());
     command.args(["--listen", &listen, "--upstream", &upstream, "--http", "", "--mode", mode]);
     command.env("REPRISE_PROXY_MAX_CONNECTIONS", "12000");
+    command.env("REPRISE_UPSTREAM_TLS", if identity.is_some() { "require" } else { "disable" });
+    if let Some(identity) = identity {
+        command.env("REPRISE_TLS_MODE", "require").env("REPRISE_TLS_KEY", &identity.key);
+        command.env("REPRISE_TLS_CERTIFICATE", &identity.certificate);
+    }
     Ok(command)
 }
 
-fn pgbouncer(directory: &Path, listen: SocketAddr, upstream: SocketAddr) -> Result<Command> {
+fn pgbouncer(
+    directory: &Path,
+    listen: SocketAddr,
+    upstream: SocketAddr,
+    identity: Option<&Identity>,
+) -> Result<Command> {
     let users = directory.join("users.txt");
     fs::write(&users, "\"postgres\" \"\"\n")?;
     let config = directory.join("pgbouncer.ini");
-    let text = format!(
+    let mut text = format!(
         "[databases]\n* = host={} port={}\n\n[pgbouncer]\nlisten_addr = {}\nlisten_port = {}\nunix_socket_dir =\n\
          auth_type = trust\nauth_file = {}\npool_mode = session\nmax_client_conn = 12000\ndefault_pool_size = 12000\n",
         upstream.ip(),
@@ -117,6 +139,15 @@ fn pgbouncer(directory: &Path, listen: SocketAddr, upstream: SocketAddr) -> Resu
         listen.port(),
         users.display()
     );
+    if let Some(identity) = identity {
+        let (certificate, key) = (directory.join("certificate"), directory.join("key"));
+        for (from, to) in [(&identity.certificate, &certificate), (&identity.key, &key)] {
+            fs::write(to, fs::read(from)?)?;
+        }
+        let (certificate, key) = (certificate.display(), key.display());
+        writeln!(text, "client_tls_sslmode = require\nserver_tls_sslmode = require")?;
+        writeln!(text, "client_tls_cert_file = {certificate}\nclient_tls_key_file = {key}")?;
+    }
     fs::write(&config, text)?;
     let mut command = Command::new("pgbouncer");
     command.arg("--quiet").arg(config);

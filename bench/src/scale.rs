@@ -116,7 +116,7 @@ async fn idle(name: &'static str) -> Result<(u64, f64)> {
     setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?;
     let sessions = IDLE_SESSIONS.min(limit.saturating_sub(500) / 2 - FIRST_SESSIONS);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let peer = Peer::start(name, listener.local_addr()?).await?;
+    let peer = Peer::start(name, listener.local_addr()?, None).await?;
     let server = tokio::spawn(serve(listener));
     let (mut open, mut before) = (Vec::new(), 0);
     for number in 0..FIRST_SESSIONS + sessions {
