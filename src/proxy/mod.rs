@@ -22,6 +22,7 @@ mod ending;
 mod handshake;
 mod idle;
 mod isolation;
+mod ledger;
 mod listener;
 mod live;
 mod names;

@@ -1,0 +1,116 @@
+//! What the engine of a session asks for: bytes land in the outboxes, and everything else where the session is accounted for.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::classes::Member;
+use super::turns::Place;
+use crate::insight::Session;
+use crate::replay::{self, Encounter, Event, Fingerprint, Output, Statement};
+use crate::telemetry::Telemetry;
+
+/// Where a session is accounted for.
+pub(super) struct Ledger {
+    pub(super) session: Arc<Session>,
+    pub(super) telemetry: Arc<Telemetry>,
+    /// Bytes of journal that are granted to the session.
+    pub(super) held: usize,
+    /// Where its transaction stands among those that it contends with.
+    pub(super) member: Member,
+    /// Where it stands in the line of replays.
+    pub(super) place: Place,
+}
+
+impl Ledger {
+    fn hold(&mut self, bytes: usize) -> bool {
+        let budget = self.telemetry.journal();
+        let granted = bytes <= self.held || budget.reserve(bytes - self.held);
+        if granted {
+            budget.release(self.held.saturating_sub(bytes));
+            self.held = bytes;
+        }
+        granted
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
+}
+
+/// What the engine asks for lands in the outboxes.
+pub(super) struct Outlet<'a> {
+    pub(super) to_client: &'a mut Vec<u8>,
+    pub(super) to_server: &'a mut Vec<u8>,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) clock: Instant,
+    pub(super) closed: bool,
+}
+
+impl Output for Outlet<'_> {
+    fn frontend(&mut self, bytes: &[u8]) {
+        self.to_client.extend_from_slice(bytes);
+    }
+
+    fn backend(&mut self, bytes: &[u8]) {
+        self.to_server.extend_from_slice(bytes);
+    }
+
+    fn report(&mut self, event: Event) {
+        self.ledger.telemetry.record(&self.ledger.session, &event);
+        if let Event::TransactionEnded(end) = event {
+            self.ledger.member.ended(end.outcome);
+        }
+    }
+
+    fn hold(&mut self, journal_bytes: usize) -> bool {
+        self.ledger.hold(journal_bytes)
+    }
+
+    fn admit(&mut self, started: Duration) -> bool {
+        self.ledger.place.ask(self.clock + started, &self.ledger.telemetry)
+    }
+
+    fn governs(&self) -> bool {
+        self.ledger.member.governs()
+    }
+
+    fn enter(
+        &mut self,
+        now: Duration,
+        statement: Fingerprint,
+        since: Duration,
+        replay: bool,
+    ) -> replay::Place {
+        self.ledger.member.enter(statement, now.saturating_sub(since), replay)
+    }
+
+    fn contends(&mut self, statement: Fingerprint) {
+        self.ledger.member.contends(statement);
+    }
+
+    fn conflict(&mut self, met: &Encounter<'_>) {
+        self.ledger.telemetry.conflict(&self.ledger.session, met);
+    }
+
+    fn differed(&mut self, statement: Statement<'_>) {
+        self.ledger.telemetry.insight().differed(&self.ledger.session, statement);
+    }
+
+    fn watches(&self) -> bool {
+        self.ledger.telemetry.insight().watches()
+    }
+
+    fn runs(&mut self, statement: Statement<'_>, in_transaction: bool) {
+        self.ledger.telemetry.insight().runs(&self.ledger.session, statement, in_transaction);
+    }
+
+    fn prepared(&mut self, statement: Statement<'_>) {
+        self.ledger.telemetry.insight().prepared(statement);
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+}
