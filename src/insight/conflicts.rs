@@ -1,5 +1,7 @@
-//! Which tables, statements and transactions meet conflicts: the heaviest of each, in tables of bounded size.
+//! Which tables and statements meet conflicts, and which statements differ in replays: the heaviest of each, in tables of
+//! bounded size.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -7,13 +9,9 @@ use super::figures::micros;
 use super::names::Names;
 use super::place::{Place, Table};
 use super::report::{Column, Report, Value, count, number, text};
-use super::session::Who;
 use super::statements::{Statements, label};
 use super::top::Top;
-use crate::replay::{Cause, Fingerprint, Outcome, TransactionEnd};
-
-/// Statements of a transaction that are kept at most.
-pub(super) const STATEMENTS_MAX: usize = 12;
+use crate::replay::{Cause, Fingerprint};
 
 /// What is fought for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,27 +29,11 @@ struct ObjectFigures {
     last: Option<Instant>,
 }
 
-#[derive(Debug, Default)]
-struct StatementFigures {
-    conflicts: u64,
+/// What came of running a statement again whose result the client had seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Replays {
+    compared: u64,
     differed: u64,
-}
-
-/// The transactions of an application that run the same statements.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Shape {
-    who: Who,
-    statements: Box<[Fingerprint]>,
-}
-
-#[derive(Debug, Default)]
-struct ShapeFigures {
-    transactions: u64,
-    conflicts: u64,
-    surfaced: u64,
-    attempts_max: u64,
-    retry_micros: u64,
-    retry_micros_max: u64,
 }
 
 /// What a transaction has met so far.
@@ -59,10 +41,10 @@ struct ShapeFigures {
 pub(super) struct Met {
     pub(super) object: Object,
     pub(super) statement: Option<Fingerprint>,
-    pub(super) statements: Box<[Fingerprint]>,
 }
 
-type ByStatement = Top<(Arc<str>, Option<Fingerprint>), StatementFigures>;
+/// A statement in a database; a COMMIT is none.
+type OfStatement = (Arc<str>, Option<Fingerprint>);
 
 /// The tables.
 #[derive(Debug)]
@@ -71,8 +53,9 @@ pub(super) struct Conflicts(Mutex<Tables>);
 #[derive(Debug)]
 struct Tables {
     objects: Top<Object, ObjectFigures>,
-    statements: ByStatement,
-    shapes: Top<Shape, ShapeFigures>,
+    /// Conflicts by the statements that met them.
+    statements: Top<OfStatement, u64>,
+    replays: Top<OfStatement, Replays>,
 }
 
 impl Conflicts {
@@ -81,7 +64,7 @@ impl Conflicts {
         Self(Mutex::new(Tables {
             objects: Top::new(entries),
             statements: Top::new(entries),
-            shapes: Top::new(entries),
+            replays: Top::new(entries),
         }))
     }
 
@@ -95,30 +78,22 @@ impl Conflicts {
         let object = tables.objects.add(&met.object, 1);
         object.conflicts += 1;
         (object.cause, object.last) = (Some(cause), Some(Instant::now()));
-        tables.statements.add(&(Arc::clone(&met.object.database), met.statement), 1).conflicts += 1;
+        *tables.statements.add(&(Arc::clone(&met.object.database), met.statement), 1) += 1;
     }
 
-    /// A statement gave another result in a replay.
-    pub(super) fn differed(&self, database: &Arc<str>, statement: Fingerprint) {
-        self.lock().statements.add(&(Arc::clone(database), Some(statement)), 1).differed += 1;
-    }
-
-    /// A transaction that had met conflicts has ended.
-    pub(super) fn ended(&self, who: &Who, met: &Met, end: &TransactionEnd) {
-        let surfaced = u64::from(matches!(end.outcome, Outcome::Surfaced(_)));
-        let retry = micros(end.retry_time);
+    /// A statement gave the same result in a replay as before, or another one.
+    pub(super) fn compared(&self, database: &Arc<str>, statement: Fingerprint, differed: bool) {
         let mut tables = self.lock();
-        if let Some(object) = tables.objects.get_mut(&met.object) {
-            object.surfaced += surfaced;
+        let replays = tables.replays.add(&(Arc::clone(database), Some(statement)), 1);
+        replays.compared += 1;
+        replays.differed += u64::from(differed);
+    }
+
+    /// A transaction whose last conflict was about this has ended, and its client was shown it.
+    pub(super) fn surfaced(&self, met: &Met) {
+        if let Some(object) = self.lock().objects.get_mut(&met.object) {
+            object.surfaced += 1;
         }
-        let shape = Shape { who: who.clone(), statements: met.statements.clone() };
-        let figures = tables.shapes.add(&shape, retry.max(1));
-        figures.transactions += 1;
-        figures.conflicts += u64::from(end.conflicts);
-        figures.surfaced += surfaced;
-        figures.attempts_max = figures.attempts_max.max(end.attempts.into());
-        figures.retry_micros += retry;
-        figures.retry_micros_max = figures.retry_micros_max.max(retry);
     }
 
     /// The tables, indexes and keys that are fought for.
@@ -140,41 +115,34 @@ impl Conflicts {
         Report { columns: OBJECTS, rows: tables.objects.heaviest().into_iter().map(row).collect() }
     }
 
-    /// The statements that meet conflicts, or give other results in replays.
+    /// The statements that meet conflicts, or give other results in replays: those that do so most often first.
     pub(super) fn statements(&self, texts: &Statements) -> Report {
         let tables = self.lock();
-        let row =
-            |((database, statement), figures): (&(Arc<str>, Option<Fingerprint>), &StatementFigures)| {
-                vec![
-                    (**database).into(),
-                    statement.map(label).into(),
-                    statement.map_or_else(|| "COMMIT".to_owned(), |statement| texts.text(statement)).into(),
-                    figures.conflicts.into(),
-                    figures.differed.into(),
-                ]
-            };
-        Report { columns: STATEMENTS, rows: tables.statements.heaviest().into_iter().map(row).collect() }
-    }
-
-    /// The transactions whose retries cost the most.
-    pub(super) fn transactions(&self, texts: &Statements) -> Report {
-        let tables = self.lock();
-        let row = |(shape, figures): (&Shape, &ShapeFigures)| {
-            let statements: Vec<_> =
-                shape.statements.iter().map(|statement| texts.text(*statement)).collect();
+        let mut figures: HashMap<&OfStatement, (u64, Replays)> = HashMap::new();
+        for (statement, conflicts) in tables.statements.heaviest() {
+            figures.entry(statement).or_default().0 = *conflicts;
+        }
+        for (statement, replays) in tables.replays.heaviest() {
+            if replays.differed > 0 || figures.contains_key(statement) {
+                figures.entry(statement).or_default().1 = *replays;
+            }
+        }
+        let mut figures: Vec<_> = figures.into_iter().collect();
+        figures.sort_by_key(|(statement, (conflicts, replays))| {
+            (std::cmp::Reverse(conflicts + replays.differed), (&statement.0, statement.1.map(u64::from)))
+        });
+        let row = |((database, statement), (conflicts, replays)): (&OfStatement, (u64, Replays))| {
             vec![
-                (*shape.who.database).into(),
-                (*shape.who.application).into(),
-                figures.transactions.into(),
-                figures.conflicts.into(),
-                figures.surfaced.into(),
-                figures.attempts_max.into(),
-                Value::seconds(figures.retry_micros),
-                Value::seconds(figures.retry_micros_max),
-                statements.join("; ").into(),
+                (**database).into(),
+                statement.map(label).into(),
+                statement.map_or_else(|| "COMMIT".to_owned(), |statement| texts.text(statement)).into(),
+                conflicts.into(),
+                replays.compared.into(),
+                replays.differed.into(),
+                Value::share(replays.differed, replays.compared),
             ]
         };
-        Report { columns: TRANSACTIONS, rows: tables.shapes.heaviest().into_iter().map(row).collect() }
+        Report { columns: STATEMENTS, rows: figures.into_iter().map(row).collect() }
     }
 }
 
@@ -223,17 +191,12 @@ pub(super) const OBJECTS: &[Column] = &[
     number("since_last_s"),
 ];
 
-pub(super) const STATEMENTS: &[Column] =
-    &[text("database"), text("fingerprint"), text("statement"), count("conflicts"), count("differed")];
-
-pub(super) const TRANSACTIONS: &[Column] = &[
+pub(super) const STATEMENTS: &[Column] = &[
     text("database"),
-    text("application"),
-    count("transactions"),
+    text("fingerprint"),
+    text("statement"),
     count("conflicts"),
-    count("surfaced"),
-    count("max_attempts"),
-    number("retry_s"),
-    number("longest_retry_s"),
-    text("statements"),
+    count("compared"),
+    count("differed"),
+    number("differed_pct"),
 ];

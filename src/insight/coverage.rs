@@ -1,4 +1,5 @@
 //! How much of what the applications do could be run again: transactions and their time, by application, user and database.
+//! Rows by what the transactions run stand behind those.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +9,7 @@ use super::report::{Column, Report, Value, count, number, text};
 use super::session::{Session, Who};
 
 /// The name that those have together for whom there is no room.
-const OTHERS: &str = "(others)";
+pub(super) const OTHERS: &str = "(others)";
 
 /// The figures of sessions that have ended, by who they belonged to.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ fn add(groups: &mut BTreeMap<Who, Sums>, session: &Session, entries_max: usize) 
 }
 
 pub(super) const COLUMNS: &[Column] = &[
+    text("by"),
     text("application"),
     text("user"),
     text("database"),
@@ -62,29 +64,40 @@ pub(super) const COLUMNS: &[Column] = &[
     text("top_reason"),
     number("top_reason_pct"),
     text("what_to_change"),
+    text("statements"),
 ];
 
 /// One row for each of them, those with the most time in transactions first.
 pub(super) fn report(groups: &BTreeMap<Who, Sums>) -> Report {
     let mut groups: Vec<_> = groups.iter().collect();
     groups.sort_by_key(|(_, sums)| std::cmp::Reverse(sums.micros));
-    let row = |(who, sums): (&Who, &Sums)| {
-        let top = sums.obstacles().first().copied();
-        vec![
-            (*who.application).into(),
-            (*who.user).into(),
-            (*who.database).into(),
-            sums.transactions.into(),
-            Value::share(sums.replayable, sums.transactions),
-            Value::seconds(sums.micros),
-            Value::share(sums.replayable_micros, sums.micros),
-            sums.conflicts.into(),
-            sums.hidden.into(),
-            sums.surfaced.into(),
-            top.map(|(reason, _)| reason.name()).into(),
-            top.map_or(Value::None, |(_, count)| Value::share(count, sums.transactions)),
-            top.map(|(reason, _)| reason.hint()).into(),
-        ]
+    let row_of_client = |(who, sums): (&Who, &Sums)| {
+        let names = ["client", &who.application, &who.user, &who.database];
+        let conflicts = [sums.conflicts, sums.hidden, sums.surfaced].map(Value::from);
+        row(names.map(Value::from), sums, conflicts, Value::None)
     };
-    Report { columns: COLUMNS, rows: groups.into_iter().map(row).collect() }
+    Report { columns: COLUMNS, rows: groups.into_iter().map(row_of_client).collect() }
+}
+
+/// One row for the transactions of an application in a database that run the same statements. Their conflicts are told
+/// elsewhere: there they are all counted, and here a sample is.
+pub(super) fn row_of_shape([application, database, statements]: [&str; 3], sums: &Sums) -> Vec<Value> {
+    let names = ["transaction".into(), application.into(), Value::None, database.into()];
+    row(names, sums, [Value::None, Value::None, Value::None], statements.into())
+}
+
+fn row(names: [Value; 4], sums: &Sums, conflicts: [Value; 3], statements: Value) -> Vec<Value> {
+    let top = sums.obstacles().first().copied();
+    let coverage = [
+        sums.transactions.into(),
+        Value::share(sums.replayable, sums.transactions),
+        Value::seconds(sums.micros),
+        Value::share(sums.replayable_micros, sums.micros),
+    ];
+    let obstacle = [
+        top.map(|(reason, _)| reason.name()).into(),
+        top.map_or(Value::None, |(_, count)| Value::share(count, sums.transactions)),
+        top.map(|(reason, _)| reason.hint()).into(),
+    ];
+    names.into_iter().chain(coverage).chain(conflicts).chain(obstacle).chain([statements]).collect()
 }

@@ -44,7 +44,7 @@ impl Figures {
     pub(super) fn count(&self, end: &TransactionEnd, micros: u64) {
         add(&self.transactions, 1);
         add(&self.micros, micros);
-        match end.not_replayable.filter(|reason| stands_in_the_way(*reason)) {
+        match obstacle(end) {
             Some(reason) => add(&self.reasons[reason as usize], 1),
             None => {
                 add(&self.replayable, 1);
@@ -58,6 +58,11 @@ impl Figures {
             add(&self.surfaced, surfaced.into());
             add(&self.retry_micros, self::micros(end.retry_time));
         }
+    }
+
+    /// Transactions that have ended.
+    pub(super) fn transactions(&self) -> u64 {
+        self.transactions.load(Relaxed)
     }
 
     /// What they are now.
@@ -76,9 +81,9 @@ impl Figures {
     }
 }
 
-/// Whether a transaction could not have been run again for this reason in any mode: in `observe` it is only not done.
-fn stands_in_the_way(reason: Reason) -> bool {
-    reason != Reason::Mode
+/// Why a transaction could not have been run again in any mode: in `observe` it is only not done.
+fn obstacle(end: &TransactionEnd) -> Option<Reason> {
+    end.not_replayable.filter(|reason| *reason != Reason::Mode)
 }
 
 /// There is one writer: two plain accesses cost less than an atomic addition.
@@ -91,17 +96,40 @@ pub(super) fn micros(duration: std::time::Duration) -> u64 {
 }
 
 impl Sums {
-    /// Adds those of other sessions.
+    /// Those of a transaction that stands for so many that took so long each.
+    pub(super) fn of(end: &TransactionEnd, micros: u64, stands_for: u64) -> Self {
+        let one = Figures::default();
+        one.count(end, micros);
+        let mut sums = one.sums();
+        sums.numbers().for_each(|sum| *sum = sum.saturating_mul(stands_for));
+        sums
+    }
+
+    /// Adds those of others.
     pub(super) fn add(&mut self, other: &Self) {
-        self.transactions += other.transactions;
-        self.replayable += other.replayable;
-        self.micros += other.micros;
-        self.replayable_micros += other.replayable_micros;
-        self.conflicts += other.conflicts;
-        self.hidden += other.hidden;
-        self.surfaced += other.surfaced;
-        self.retry_micros += other.retry_micros;
-        self.reasons.iter_mut().zip(other.reasons).for_each(|(sum, more)| *sum += more);
+        self.numbers().zip(other.clone().numbers()).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
+    }
+
+    /// Takes away what is part of them.
+    pub(super) fn subtract(&mut self, part: &Self) {
+        self.numbers().zip(part.clone().numbers()).for_each(|(sum, less)| *sum = sum.saturating_sub(*less));
+    }
+
+    fn numbers(&mut self) -> impl Iterator<Item = &mut u64> {
+        let Self {
+            transactions,
+            replayable,
+            micros,
+            replayable_micros,
+            conflicts,
+            hidden,
+            surfaced,
+            retry_micros,
+            reasons,
+        } = self;
+        let counts = [transactions, replayable, micros, replayable_micros];
+        let of_conflicts = [conflicts, hidden, surfaced, retry_micros];
+        counts.into_iter().chain(of_conflicts).chain(reasons)
     }
 
     /// Why transactions could not be run again, the most frequent reason first, with how many.

@@ -13,12 +13,14 @@ mod names;
 mod place;
 mod report;
 mod session;
+mod shape;
 mod statements;
 mod top;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use names::TableNames;
@@ -26,14 +28,16 @@ pub use report::{Column, Kind, Report, Value, count, number, text};
 pub use session::{Activity, Session, Who};
 
 use adviser::Adviser;
-use conflicts::{Conflicts, Met, STATEMENTS_MAX};
+use conflicts::{Conflicts, Met};
 use coverage::Coverage;
 use names::Names;
 use place::Place;
 use session::Sessions;
+use shape::{Outline, Shape};
 use statements::Statements;
+use transactions::Transactions;
 
-use crate::replay::{Encounter, Outcome, Statement, TransactionEnd};
+use crate::replay::{Dialect, Encounter, Fingerprint, Outcome, Reason, Statement, TransactionEnd};
 
 /// What may be remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +96,7 @@ impl Topic {
     pub const fn columns(self) -> &'static [Column] {
         match self {
             Self::Sessions => session::COLUMNS,
-            Self::Transactions => conflicts::TRANSACTIONS,
+            Self::Transactions => transactions::COLUMNS,
             Self::Conflicts => conflicts::OBJECTS,
             Self::Statements => conflicts::STATEMENTS,
             Self::Coverage => coverage::COLUMNS,
@@ -133,6 +137,7 @@ pub struct Insight {
     coverage: Coverage,
     statements: Statements,
     conflicts: Conflicts,
+    transactions: Transactions,
     names: Names,
     adviser: Option<Adviser>,
 }
@@ -145,6 +150,7 @@ impl Insight {
             coverage: Coverage::new(options.max_entries),
             statements: Statements::default(),
             conflicts: Conflicts::new(options.max_entries),
+            transactions: Transactions::new(options.max_entries),
             names: Names::default(),
             adviser: options.adviser.then(|| Adviser::new(options.max_entries)),
             options,
@@ -154,7 +160,7 @@ impl Insight {
     /// A session begins; it ends when this is dropped.
     #[must_use]
     pub fn open(self: &Arc<Self>, mut session: Session) -> Opened {
-        session.is_watched = self.watches();
+        session.is_advised = self.adviser.is_some();
         let session = Arc::new(session);
         self.sessions.insert(Arc::clone(&session));
         Opened { insight: Arc::clone(self), session }
@@ -167,32 +173,46 @@ impl Insight {
 
     /// A transaction has ended. What is worth telling of it if it has met conflicts.
     pub fn ended(&self, session: &Session, end: &TransactionEnd) -> Option<Story> {
-        session.figures.count(end, session.end_transaction());
+        let (sample, took) = (session.sample(), session.end_transaction());
+        let outlined = session.is_outlined().then(|| std::mem::take(&mut *session.outline()));
+        session.figures.count(end, took);
         if let Some(adviser) = &self.adviser {
             let surfaced = matches!(end.outcome, Outcome::Surfaced(_));
             adviser.ended(&session.who.database, &mut session.watch(), surfaced, Instant::now());
         }
-        if end.conflicts == 0 {
-            return None;
+        let shape = Shape::new(&session.who, outlined?);
+        if let Some(stands_for) = sample.stands_for() {
+            let not_replayable = end.not_replayable.or_else(|| self.late_obstacle(session, &shape.outline));
+            let end = TransactionEnd { not_replayable, ..*end };
+            self.transactions.sampled(&shape, &end, took, stands_for);
         }
         let met = session.take_met()?;
-        self.conflicts.ended(&session.who, &met, end);
+        if matches!(end.outcome, Outcome::Surfaced(_)) {
+            self.conflicts.surfaced(&met);
+        }
+        self.transactions.retried(&shape, end);
         Some(Story {
             contended: self.contended(&met),
             statement: met.statement.map(statements::label),
-            statements: met.statements.iter().map(|s| statements::label(*s)).collect::<Vec<_>>().join(" "),
+            statements: shape.outline.labels(),
         })
+    }
+
+    /// Why a transaction that ran these statements could not have been run again, if only a conflict would have told.
+    fn late_obstacle(&self, session: &Session, outline: &Outline) -> Option<Reason> {
+        let of_session =
+            |reason: &Reason| *reason != Reason::SessionState || session.dialect == Dialect::Cockroach.name();
+        let known =
+            outline.statements().filter_map(|statement| self.statements.get(statement)?.late_obstacle);
+        known.into_iter().find(of_session)
     }
 
     /// A transaction has met a conflict. Where that was.
     pub fn conflict(&self, session: &Session, encounter: &Encounter<'_>) -> Contended {
-        let mut last = None;
-        let mut shape = Vec::new();
-        for statement in encounter.statements().take(STATEMENTS_MAX) {
-            self.statements.learn(statement);
-            last = Some(statement.fingerprint);
-            shape.push(statement.fingerprint);
-        }
+        let told = encounter.statements().inspect(|statement| self.statements.learn(*statement));
+        let outline: Outline = told.map(|statement| statement.fingerprint).collect();
+        let last = outline.last();
+        session.outline().extend_to(outline);
         let statement = encounter.statement();
         statement.into_iter().for_each(|statement| self.statements.learn(statement));
         let statement = statement.map(|statement| statement.fingerprint);
@@ -200,10 +220,10 @@ impl Insight {
         let table = statement.or(last).and_then(|statement| self.statements.get(statement)?.table.clone());
         let place = Place::of(encounter.error);
         let object = place.object(&session.who.database, table, self.options.show_keys);
-        let met = Met { object, statement, statements: shape.into() };
+        let met = Met { object, statement };
         self.conflicts.met(&met, encounter.cause);
         let contended = self.contended(&met);
-        *session.met.lock().unwrap_or_else(PoisonError::into_inner) = Some(met);
+        session.meet(met);
         contended
     }
 
@@ -220,7 +240,12 @@ impl Insight {
     /// A statement gave another result in a replay than before.
     pub fn differed(&self, session: &Session, statement: Statement<'_>) {
         self.statements.learn(statement);
-        self.conflicts.differed(&session.who.database, statement.fingerprint);
+        self.conflicts.compared(&session.who.database, statement.fingerprint, true);
+    }
+
+    /// A statement gave the same result in a replay as before.
+    pub fn verified(&self, session: &Session, statement: Fingerprint) {
+        self.conflicts.compared(&session.who.database, statement, false);
     }
 
     /// A statement is prepared under a name.
@@ -228,15 +253,13 @@ impl Insight {
         self.statements.learn(statement);
     }
 
-    /// Whether every statement is to be told.
-    pub const fn watches(&self) -> bool {
-        self.adviser.is_some()
-    }
-
-    /// A session runs a statement, in a transaction that it has opened or not.
+    /// A session that is watched runs a statement, in a transaction that it has opened or not.
     pub fn runs(&self, session: &Session, statement: Statement<'_>, in_transaction: bool) {
-        let Some(adviser) = &self.adviser else { return };
         self.statements.learn(statement);
+        if session.is_outlined() {
+            session.outline().push(statement.fingerprint);
+        }
+        let Some(adviser) = &self.adviser else { return };
         if let Some(text) = self.statements.get(statement.fingerprint) {
             let (known, moment) = ((statement.fingerprint, &*text), (in_transaction, Instant::now()));
             adviser.statement(&session.who.database, &mut session.watch(), known, moment);
@@ -259,10 +282,14 @@ impl Insight {
         let groups = || self.coverage.groups(open.iter().map(|session| &**session));
         match topic {
             Topic::Sessions => self.sessions.report(),
-            Topic::Transactions => self.conflicts.transactions(&self.statements),
+            Topic::Transactions => self.transactions.costs(&self.statements),
             Topic::Conflicts => self.conflicts.objects(&self.names),
             Topic::Statements => self.conflicts.statements(&self.statements),
-            Topic::Coverage => coverage::report(&groups()),
+            Topic::Coverage => {
+                let mut report = coverage::report(&groups());
+                report.rows.extend(self.transactions.coverage(&self.statements));
+                report
+            }
             Topic::Advice => {
                 let mut report = advice::report(&groups(), &self.conflicts.statements(&self.statements));
                 let seen = self.adviser.as_ref().map(|adviser| adviser.rows(&self.statements));

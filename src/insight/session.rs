@@ -1,6 +1,6 @@
 //! The sessions that are open: who they are, what they do now, and what is counted of them.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,8 @@ use super::adviser::Watch;
 use super::conflicts::Met;
 use super::figures::{Figures, micros};
 use super::report::{Column, Report, Value, count, number, text};
+use super::shape::Outline;
+use super::transactions::Sample;
 
 /// Who a session belongs to, as its client says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,9 +76,12 @@ pub struct Session {
     began: AtomicU64,
     pub(super) figures: Figures,
     /// What its transaction has met.
-    pub(super) met: Mutex<Option<Met>>,
+    met: Mutex<Option<Met>>,
+    has_met: AtomicBool,
+    /// What its transaction runs, if that is told.
+    outline: Mutex<Outline>,
     /// Whether the adviser looks at it.
-    pub(super) is_watched: bool,
+    pub(super) is_advised: bool,
     watch: Mutex<Watch>,
 }
 
@@ -101,7 +106,9 @@ impl Session {
             began: AtomicU64::new(0),
             figures: Figures::default(),
             met: Mutex::new(None),
-            is_watched: false,
+            has_met: AtomicBool::new(false),
+            outline: Mutex::default(),
+            is_advised: false,
             watch: Mutex::default(),
         }
     }
@@ -112,7 +119,7 @@ impl Session {
         if activity != Activity::Idle {
             self.began.store(micros(began), Relaxed);
         }
-        if self.is_watched && activity == Activity::IdleInTransaction {
+        if self.is_advised && activity == Activity::IdleInTransaction {
             self.watch().idles(Instant::now());
         }
     }
@@ -142,7 +149,37 @@ impl Session {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the statements of the transaction at hand are to be told.
+    pub fn is_watched(&self) -> bool {
+        self.is_advised || self.is_outlined()
+    }
+
+    /// Whether what the transaction at hand runs is kept: it is one of the sample, or has met a conflict.
+    pub(super) fn is_outlined(&self) -> bool {
+        self.sample().stands_for().is_some() || self.has_met.load(Relaxed)
+    }
+
+    /// Where the transaction at hand stands among those of the session.
+    pub(super) fn sample(&self) -> Sample {
+        Sample { before: self.figures.transactions() }
+    }
+
+    /// What the transaction at hand runs, as far as it is kept.
+    pub(super) fn outline(&self) -> MutexGuard<'_, Outline> {
+        self.outline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The transaction at hand has met a conflict.
+    pub(super) fn meet(&self, met: Met) {
+        self.has_met.store(true, Relaxed);
+        *self.met.lock().unwrap_or_else(PoisonError::into_inner) = Some(met);
+    }
+
+    /// What it has met, which is its last word on that.
     pub(super) fn take_met(&self) -> Option<Met> {
+        if !self.has_met.swap(false, Relaxed) {
+            return None;
+        }
         self.met.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

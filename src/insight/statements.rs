@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
-use crate::replay::{Fingerprint, Statement, normalised, target};
+use crate::replay::{Fingerprint, Reason, Statement, normalised, target};
 
 /// Texts that are kept at most.
 const TEXTS_MAX: usize = 4096;
@@ -16,6 +16,8 @@ pub(super) struct Text {
     pub(super) text: String,
     /// The table that it works on, as far as that is known.
     pub(super) table: Option<Box<str>>,
+    /// Why a transaction with it could not be run again, if only a conflict tells: [`Statement::late_obstacle`].
+    pub(super) late_obstacle: Option<Reason>,
 }
 
 /// The texts of statements.
@@ -36,7 +38,8 @@ impl Statements {
             let any = self.0.iter().next().map(|entry| *entry.key());
             any.into_iter().for_each(|any| drop(self.0.remove(&any)));
         }
-        self.0.insert(number, Arc::new(Text { text, table: target(sql).map(Into::into) }));
+        let (table, late_obstacle) = (target(sql).map(Into::into), statement.late_obstacle());
+        self.0.insert(number, Arc::new(Text { text, table, late_obstacle }));
     }
 
     /// What is known of a statement.

@@ -98,8 +98,12 @@ impl Output for Outlet<'_> {
         self.ledger.telemetry.insight().differed(&self.ledger.session, statement);
     }
 
+    fn verified(&mut self, statement: Fingerprint) {
+        self.ledger.telemetry.insight().verified(&self.ledger.session, statement);
+    }
+
     fn watches(&self) -> bool {
-        self.ledger.telemetry.insight().watches()
+        self.ledger.session.is_watched()
     }
 
     fn runs(&mut self, statement: Statement<'_>, in_transaction: bool) {

@@ -8,6 +8,8 @@ use super::engine::{Engine, Output};
 use super::event::Phase;
 use super::fingerprint::{Fingerprint, Fingerprints};
 use super::journal::Journal;
+use super::reason::Reason;
+use super::statement::Functions;
 use crate::wire::HEADER_BYTES;
 use crate::wire::backend::ErrorFields;
 use crate::wire::frontend::{self, Bind, Parse, tag};
@@ -20,6 +22,19 @@ pub struct Statement<'a> {
     /// Its text as the client wrote it, literals included; `None` if it was prepared before the transaction, and told then
     /// by [`Output::prepared`].
     pub sql: Option<&'a [u8]>,
+}
+
+impl Statement<'_> {
+    /// Why a transaction with this statement could not be run again, as far as that is asked at conflicts only: its text names a
+    /// function whose effects no rollback takes back. What sets a parameter so is an obstacle on CockroachDB only.
+    pub fn late_obstacle(&self) -> Option<Reason> {
+        let functions = Functions::named(self.sql?);
+        match () {
+            () if functions.lock => Some(Reason::AdvisoryLock),
+            () if functions.set => Some(Reason::SessionState),
+            () => None,
+        }
+    }
 }
 
 /// A transaction that has met a conflict.
@@ -42,7 +57,7 @@ impl<'a> Encounter<'a> {
     pub fn statements(&self) -> impl Iterator<Item = Statement<'a>> {
         let first = self.first.filter(|_| self.journal.len() == 0);
         let first = first.map(|fingerprint| Statement { fingerprint, sql: None });
-        first.into_iter().chain(self.up_to(self.journal.len()))
+        first.into_iter().chain(up_to(self.journal.len(), self.journal, self.fingerprints).map(|(_, it)| it))
     }
 
     /// The statement that met the conflict. `None` for a COMMIT, and where the transaction is not journalled.
@@ -53,31 +68,37 @@ impl<'a> Encounter<'a> {
         if entry.effect.ends() && text.and_then(Fingerprint::of).is_none() {
             return None;
         }
-        self.up_to(self.number.saturating_add(1)).last()
+        let statements = up_to(self.number.saturating_add(1), self.journal, self.fingerprints);
+        statements.last().map(|(_, statement)| statement)
     }
+}
 
-    fn up_to(&self, end: usize) -> impl Iterator<Item = Statement<'a>> + use<'a> {
-        let (journal, fingerprints) = (self.journal, self.fingerprints);
-        let mut unnamed = None;
-        (0..end.min(journal.len())).filter_map(move |number| {
-            let body = journal.frames(number..number + 1).get(HEADER_BYTES..)?;
-            match journal.entry(number)?.tag {
-                tag::QUERY => known(frontend::query(body)?),
-                tag::PARSE => {
-                    let parse = Parse::view(body)?;
-                    if parse.statement.is_empty() {
-                        unnamed = known(parse.sql);
-                    }
-                    None
+/// The statements of the journalled requests up to `end`, each with the number of the request that runs it.
+fn up_to<'a>(
+    end: usize,
+    journal: &'a Journal,
+    fingerprints: &'a Fingerprints,
+) -> impl Iterator<Item = (usize, Statement<'a>)> {
+    let mut unnamed = None;
+    (0..end.min(journal.len())).filter_map(move |number| {
+        let body = journal.frames(number..number + 1).get(HEADER_BYTES..)?;
+        let statement = match journal.entry(number)?.tag {
+            tag::QUERY => known(frontend::query(body)?),
+            tag::PARSE => {
+                let parse = Parse::view(body)?;
+                if parse.statement.is_empty() {
+                    unnamed = known(parse.sql);
                 }
-                tag::BIND => match Bind::view(body)?.statement {
-                    b"" => unnamed,
-                    name => fingerprints.named(name).map(|fingerprint| Statement { fingerprint, sql: None }),
-                },
-                _ => None,
+                None
             }
-        })
-    }
+            tag::BIND => match Bind::view(body)?.statement {
+                b"" => unnamed,
+                name => fingerprints.named(name).map(|fingerprint| Statement { fingerprint, sql: None }),
+            },
+            _ => None,
+        };
+        Some((number, statement?))
+    })
 }
 
 fn known(sql: &[u8]) -> Option<Statement<'_>> {
@@ -119,15 +140,31 @@ impl Engine {
         encounter.statement().into_iter().for_each(|statement| out.differed(statement));
     }
 
+    /// Shows the statements that a replay has verified: of the requests that it has `sent`, those that the client had been
+    /// shown the whole answers of, as far as it came.
+    pub(super) fn show_verified(&self, sent: usize, out: &mut impl Output) {
+        let shown = self.unit.shown.min(sent);
+        let mut statements = up_to(shown, &self.journal, &self.fingerprints).peekable();
+        while let Some((number, statement)) = statements.next() {
+            let end = statements.peek().map_or(shown, |(next, _)| *next);
+            let mut requests = self.journal.entries_from(number).iter().take(end - number);
+            if !requests.all(|request| request.answered || !request.is_answered()) {
+                return;
+            }
+            out.verified(statement.fingerprint);
+        }
+    }
+
     /// Shows a statement that is prepared under a name, for later transactions only name it; and each that is run where
     /// they are watched.
-    pub(super) fn show_request(&self, request: u8, frame: &[u8], out: &mut impl Output) {
+    pub(super) fn show_request(&mut self, request: u8, frame: &[u8], out: &mut impl Output) {
         let body = frame.get(HEADER_BYTES..).unwrap_or_default();
         if request == tag::PARSE
             && let Some(parse) = Parse::view(body)
-            && let Some(statement) = self.prepared(parse, out.watches())
         {
-            out.prepared(statement);
+            if let Some(statement) = self.prepared(parse, out.watches()) {
+                out.prepared(statement);
+            }
         } else if matches!(request, tag::QUERY | tag::BIND)
             && out.watches()
             && let Some(fingerprint) = self.fingerprints.request(request, frame, &self.journal)
@@ -138,10 +175,13 @@ impl Engine {
     }
 
     /// A statement that is prepared, if it is to be shown.
-    fn prepared<'a>(&self, parse: Parse<'a>, watches: bool) -> Option<Statement<'a>> {
+    fn prepared<'a>(&mut self, parse: Parse<'a>, watches: bool) -> Option<Statement<'a>> {
         match parse.statement {
-            b"" if watches => known(parse.sql),
-            b"" => None,
+            b"" => {
+                let statement = if watches { known(parse.sql) } else { None };
+                self.fingerprints.unnamed = statement.map(|statement| statement.fingerprint);
+                statement
+            }
             name => {
                 let fingerprint = self.fingerprints.named(name)?;
                 Some(Statement { fingerprint, sql: Some(parse.sql) })

@@ -63,7 +63,11 @@ pub trait Output {
     fn differed(&mut self, statement: Statement<'_>) {
         let _ = statement;
     }
-    /// Whether every statement is to be told by [`Self::runs`].
+    /// A statement that the client had seen the result of gave the same one in a replay.
+    fn verified(&mut self, statement: Fingerprint) {
+        let _ = statement;
+    }
+    /// Whether the statements of the transaction at hand are to be told by [`Self::runs`].
     fn watches(&self) -> bool {
         false
     }

@@ -74,19 +74,23 @@ impl From<Fingerprint> for u64 {
 
 /// The prepared statements of a session, by name.
 #[derive(Debug, Default)]
-pub(super) struct Fingerprints(HashMap<Box<[u8]>, Option<Fingerprint>>);
+pub(super) struct Fingerprints {
+    named: HashMap<Box<[u8]>, Option<Fingerprint>>,
+    /// The unnamed one, where statements are watched: no journal needs to have it.
+    pub(super) unnamed: Option<Fingerprint>,
+}
 
 impl Fingerprints {
     /// A Parse goes out.
     pub(super) fn parse(&mut self, statement: &[u8], sql: &[u8]) {
-        if !statement.is_empty() && (self.0.len() < NAMES_MAX || self.0.contains_key(statement)) {
-            self.0.insert(statement.into(), Fingerprint::of(sql));
+        if !statement.is_empty() && (self.named.len() < NAMES_MAX || self.named.contains_key(statement)) {
+            self.named.insert(statement.into(), Fingerprint::of(sql));
         }
     }
 
     /// Of a statement that was prepared under a name.
     pub(super) fn named(&self, statement: &[u8]) -> Option<Fingerprint> {
-        self.0.get(statement).copied()?
+        self.named.get(statement).copied()?
     }
 
     /// Of a request, in a transaction with these requests before it. `None` if it does no work, or if that is not known.
@@ -96,7 +100,7 @@ impl Fingerprints {
             tag::QUERY => Fingerprint::of(frontend::query(body)?),
             tag::PARSE => Fingerprint::of(Parse::view(body)?.sql),
             tag::BIND => match Bind::view(body)?.statement {
-                b"" => unnamed(before),
+                b"" => unnamed(before).or(self.unnamed),
                 name => self.named(name),
             },
             _ => None,

@@ -269,6 +269,7 @@ impl Engine {
             }
             Savepoint::None | Savepoint::TakenOver | Savepoint::Unusable => {}
         }
+        self.unit.shown = self.journal.first_incomplete();
         let sent = self.write_requests(first, &mut bytes);
         out.backend(&bytes);
         self.state = State::Replaying { sent, since: now };
@@ -312,7 +313,8 @@ impl Engine {
 
     /// Reports the end of a replay, if one is under way.
     pub(super) fn replay_ended(&mut self, now: Duration, out: &mut impl Output) {
-        if let State::Replaying { since, .. } = self.state {
+        if let State::Replaying { since, sent } = self.state {
+            self.show_verified(sent, out);
             out.report(Event::ReplayEnded { elapsed: now.saturating_sub(since) });
         }
     }

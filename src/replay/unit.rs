@@ -111,6 +111,8 @@ pub(super) struct Unit {
     pub(super) ended: bool,
     /// The request that met the last conflict.
     pub(super) conflict_at: usize,
+    /// How many of its requests the client had been shown the whole answers of when the last replay began.
+    pub(super) shown: usize,
     /// Whether the attempt that cannot be hidden is rolled back.
     pub(super) left: bool,
     /// How often the session was brought to the status that a surfaced conflict is reported with.
@@ -159,6 +161,7 @@ impl Unit {
             failed: false,
             ended: false,
             conflict_at: 0,
+            shown: 0,
             left: false,
             restorations: 0,
             conflict_status: None,

@@ -1,6 +1,6 @@
 //! What is told of conflicts: where they were, by names that are looked up, and which statements met them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::console::Operated;
 use crate::support::eventually;
@@ -120,6 +120,79 @@ async fn what_cannot_be_run_again_is_told_with_what_to_change() {
     assert!(of("session_state").contains("SET LOCAL"));
     assert!(of("results_differ").contains("FOR UPDATE"));
     assert!(of("SELECT v FROM kv WHERE k = ?").contains("FOR UPDATE"), "the statement that differed");
+}
+
+/// The row of a report on coverage that tells of the transactions that run these statements.
+fn of_shape<'a>(coverage: &'a [Value], statements: &str) -> &'a Value {
+    let is_it = |row: &&Value| row["by"] == "transaction" && row["statements"] == statements;
+    coverage.iter().find(is_it).unwrap_or_else(|| panic!("{statements}: {coverage:?}"))
+}
+
+#[tokio::test]
+async fn what_could_be_run_again_is_told_by_what_the_transactions_run() {
+    let scene = Operated::start(&[]).await;
+    let mut wire = scene.application().await;
+    for round in 0..20 {
+        assert_eq!(wire.query("BEGIN").await, "BEGIN T");
+        let read = wire.query(&format!("SELECT v FROM kv WHERE k = {}", round % 2)).await;
+        assert_eq!(read.status(), Some('T'));
+        assert_eq!(wire.execute("UPDATE kv SET v = $1 WHERE k = $2", &["1", "2"]).await, "UPDATE 1 T");
+        assert_eq!(wire.query("COMMIT").await, "COMMIT I");
+    }
+    let mut other = scene.application().await;
+    assert_eq!(other.query("BEGIN").await, "BEGIN T");
+    assert_eq!(other.query("SELECT pg_advisory_lock(1)").await, "() SELECT 1 T");
+    assert_eq!(other.execute("DELETE FROM journal WHERE entry = $1", &["x"]).await, "DELETE 0 T");
+    assert_eq!(other.query("COMMIT").await, "COMMIT I");
+    let coverage = rows(&scene, "coverage").await;
+    let row = of_shape(&coverage, "SELECT v FROM kv WHERE k = ?; UPDATE kv SET v = ? WHERE k = ?");
+    assert_eq!((&row["replayable_pct"], &row["user"]), (&json!(100.0), &Value::Null));
+    assert_eq!(row["transactions"], 17, "the first, and the seventeenth for those in between");
+    assert_eq!(row["database"], *scene.database.name);
+    let row = of_shape(&coverage, "SELECT pg_advisory_lock(?); DELETE FROM journal WHERE entry = ?");
+    assert_eq!((&row["transactions"], &row["replayable_pct"]), (&json!(1), &json!(0.0)));
+    assert_eq!((&row["top_reason"], &row["top_reason_pct"]), (&json!("advisory_lock"), &json!(100.0)));
+    assert!(row["what_to_change"].as_str().expect("advice").contains("pg_advisory_xact_lock"));
+    let by_client: u64 = coverage
+        .iter()
+        .filter(|row| row["by"] == "client")
+        .map(|row| row["transactions"].as_u64().expect("a number"))
+        .sum();
+    assert_eq!(by_client, 21, "these are all counted");
+}
+
+#[tokio::test]
+async fn the_share_of_replays_in_which_a_statement_differed_is_told() {
+    let scene = Operated::start(&[]).await;
+    let mut wire = scene.application().await;
+    assert_eq!(wire.query("BEGIN").await, "BEGIN T");
+    assert_eq!(wire.execute("SELECT v FROM kv WHERE k = $1", &["1"]).await, "(10) SELECT 1 T");
+    assert_eq!(wire.query("SELECT conflict('first', 3)").await, "(passed) SELECT 1 T");
+    assert_eq!(wire.query("COMMIT").await, "COMMIT I");
+    assert_eq!(wire.query("BEGIN").await, "BEGIN T");
+    assert_eq!(wire.execute("SELECT v FROM kv WHERE k = $1", &["1"]).await, "(10) SELECT 1 T");
+    assert_eq!(wire.query("SELECT entry FROM journal").await, "SELECT 0 T");
+    scene.database.run("UPDATE kv SET v = 11").await;
+    assert_eq!(wire.query("SELECT conflict('second', 1)").await, "40001 E");
+    assert_eq!(wire.query("ROLLBACK").await, "ROLLBACK I");
+    let statements = rows(&scene, "statements").await;
+    let row = |text: &str| {
+        let row = statements.iter().find(|row| row["statement"] == text);
+        let row = row.unwrap_or_else(|| panic!("{text}: {statements:?}"));
+        json!(["conflicts", "compared", "differed", "differed_pct"].map(|name| &row[name]))
+    };
+    // Three replays of the first transaction, two of them up to another conflict, and one of the second.
+    assert_eq!(row("SELECT v FROM kv WHERE k = ?"), json!([0, 4, 1, 25.0]));
+    // Its result was never shown before it was run again.
+    assert_eq!(row("SELECT conflict(?)"), json!([4, 0, 0, null]));
+    assert!(!statements.iter().any(|row| row["statement"] == "SELECT entry FROM journal"), "not compared");
+    let advice = rows(&scene, "advice").await;
+    let told = advice.iter().find(|row| row["subject"] == "SELECT v FROM kv WHERE k = ?").expect("advice");
+    assert_eq!((&told["count"], &told["share_pct"]), (&json!(1), &json!(25.0)));
+    assert!(told["what_to_change"].as_str().expect("words").starts_with("Lock what it reads"), "{told}");
+    let costs = rows(&scene, "transactions").await;
+    let surfaced = costs.iter().find(|row| row["surfaced"] == 1).expect("the second transaction");
+    assert_eq!(surfaced["last_reason"], "results_differ");
 }
 
 #[tokio::test]
