@@ -168,6 +168,12 @@ pub static KEYS: &[Key] = &[
         "auto",
         "How to retry: \"cockroach\", \"postgres\", or \"auto\" to ask the server.",
     ),
+    boolean(
+        "upstream",
+        "name_sessions",
+        "false",
+        "Whether the database sees a session's number behind its application_name, as in \"shop reprise:42\".",
+    ),
     text(
         "upstream",
         "tls",

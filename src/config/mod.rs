@@ -110,6 +110,8 @@ pub struct Upstream {
     pub tcp_keepalive: Duration,
     /// How the server wants a transaction retried.
     pub dialect: DialectChoice,
+    /// Whether it is told the numbers of sessions.
+    pub name_sessions: bool,
     /// TLS to it.
     pub tls: UpstreamTls,
 }

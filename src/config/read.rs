@@ -88,6 +88,7 @@ fn upstream(reader: &mut Reader<'_>) -> Upstream {
         connect_timeout: reader.read("upstream", "connect_timeout", duration(MILLISECOND..=HOUR)),
         tcp_keepalive: reader.read("upstream", "tcp_keepalive", keepalive),
         dialect: reader.read("upstream", "dialect", choice(choices)),
+        name_sessions: reader.read("upstream", "name_sessions", boolean),
         tls: tls::upstream(reader),
     }
 }

@@ -37,6 +37,7 @@ fn other_value(key: &Key) -> &'static str {
         ("upstream.connect_timeout", "7s"),
         ("upstream.tcp_keepalive", "0s"),
         ("upstream.dialect", "cockroach"),
+        ("upstream.name_sessions", "true"),
         ("upstream.tls", "verify-full"),
         ("upstream.tls_ca", "ca.crt"),
         ("upstream.tls_server_name", "db.example.com"),

@@ -16,6 +16,7 @@ use super::auth::Login;
 use super::connection::{Connection, WAITING_BYTES};
 use super::credentials::Credentials;
 use super::isolation;
+use super::nametag::Nametag;
 use super::parameters::Parameters;
 use super::refusal::Refusal;
 use super::tls::{Acceptor, Negotiation, Stream};
@@ -48,6 +49,16 @@ pub(super) enum First {
     Cancel(Vec<u8>),
 }
 
+/// How a client is introduced to the database.
+pub(super) struct Introduction<'a> {
+    /// The startup packet.
+    pub(super) packet: &'a [u8],
+    /// What was added to the name in it.
+    pub(super) nametag: Option<Nametag>,
+    /// How the proxy logs in, unless the client does.
+    pub(super) login: Option<Login>,
+}
+
 /// A session that the database has admitted.
 pub(super) struct Opened {
     /// The connection to the database.
@@ -64,8 +75,7 @@ pub(super) struct Opened {
 /// `None` if the database has refused it, and told it why.
 pub(super) async fn enter(
     client: &mut Connection<Stream>,
-    startup: &[u8],
-    mut login: Option<Login>,
+    Introduction { packet, nametag, mut login }: Introduction<'_>,
     database: Database<'_>,
     lock_table: LockTable,
     telemetry: &Telemetry,
@@ -76,7 +86,7 @@ pub(super) async fn enter(
     };
     let begin = |stream| {
         let mut server = Connection::new(stream);
-        server.outbox().extend_from_slice(startup);
+        server.outbox().extend_from_slice(packet);
         server
     };
     let asked = Instant::now();
@@ -86,7 +96,8 @@ pub(super) async fn enter(
         server = begin(database.connect_plain().await.map_err(unreachable)?);
     }
     login.iter_mut().for_each(|login| login.bind(server.stream().binding()));
-    let Some(greeting) = relay_authentication(client, &mut server, login).await? else { return Ok(None) };
+    let greeting = Greeting { login, nametag, ..Greeting::default() };
+    let Some(greeting) = relay_authentication(client, &mut server, greeting).await? else { return Ok(None) };
     let dialect = match database.options.dialect {
         DialectChoice::Auto => greeting.dialect,
         DialectChoice::Fixed(dialect) => dialect,
@@ -226,9 +237,8 @@ fn negotiate(startup: Startup<'_>, answer: &mut Vec<u8>) -> Result<Parameters, R
 async fn relay_authentication(
     client: &mut Connection<Stream>,
     server: &mut Connection<Stream>,
-    login: Option<Login>,
+    mut greeting: Greeting,
 ) -> Result<Option<Greeting>, Refusal> {
-    let mut greeting = Greeting { login, ..Greeting::default() };
     let mut is_half_closed = false;
     loop {
         if relay_greeting(server, client, &mut greeting)? {
@@ -267,6 +277,8 @@ struct Greeting {
     binds: bool,
     /// How the proxy logs in, unless the client does.
     login: Option<Login>,
+    /// What the proxy has added to the name of the application.
+    nametag: Option<Nametag>,
     /// Its ReadyForQuery.
     ready: Vec<u8>,
 }
@@ -281,6 +293,7 @@ impl Default for Greeting {
             answered: 0,
             binds: false,
             login: None,
+            nametag: None,
             ready: Vec::new(),
         }
     }
@@ -317,6 +330,10 @@ fn relay_greeting(
                 if request == Request::Ok {
                     client.outbox().extend_from_slice(frame);
                 }
+            }
+            _ if frame_tag == tag::PARAMETER_STATUS && greeting.nametag.is_some() => {
+                let own = greeting.nametag.as_ref().and_then(|nametag| nametag.unpin(body));
+                client.outbox().extend_from_slice(own.as_deref().unwrap_or(frame));
             }
             _ => match sasl::without_channel_binding(frame) {
                 Some(offer) => {

@@ -18,11 +18,12 @@ use super::classes::{Classes, Member};
 use super::connection::Connection;
 use super::console::{self, Desk};
 use super::crowd::{self, Crowd};
-use super::handshake::{self, First, Opened};
+use super::handshake::{self, First, Introduction, Opened};
 use super::idle::Idle;
 use super::ledger::Ledger;
 use super::live::{Live, Setup};
 use super::names;
+use super::nametag::Nametag;
 use super::refusal::Refusal;
 use super::session::Session;
 use super::shutdown::Shutdown;
@@ -48,6 +49,8 @@ const VISITORS_MAX: usize = 256;
 
 /// How one session is served: by its own wish, by a rule, or by the configuration.
 struct Manner {
+    /// The number of the session.
+    id: u64,
     mode: Mode,
     /// Its client is told of transactions that were run again.
     report: bool,
@@ -278,12 +281,17 @@ async fn welcome<'a>(
                 None => None,
             };
             let mode = asked.mode.unwrap_or_else(|| setup.config.mode_for(&asked.client));
-            let (packet, telemetry, database) = (&asked.packet, &shared.telemetry, setup.database());
-            let opened =
-                handshake::enter(client, packet, login, database, setup.lock_table(mode), telemetry).await?;
-            let manner = Manner { mode, report: asked.report, who: who(&asked.client) };
+            let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+            // Sessions that are not followed are not told of either; and who replicates may be known by its very name.
+            let names = setup.config.upstream.name_sessions && mode != Mode::Off;
+            let pinned = if names { Nametag::pin(&asked.packet, id) } else { None };
+            let (packet, nametag) = pinned.map_or((asked.packet, None), |(packet, tag)| (packet, Some(tag)));
+            let introduction = Introduction { packet: &packet, nametag, login };
+            let (telemetry, database, locks) = (&shared.telemetry, setup.database(), setup.lock_table(mode));
+            let opened = handshake::enter(client, introduction, database, locks, telemetry).await?;
+            let manner = Manner { id, mode, report: asked.report, who: who(&asked.client) };
             Ok(opened.map_or(Welcome::Done, |opened| {
-                Welcome::Session(Box::new(opened), manner, database_hash(packet), seat)
+                Welcome::Session(Box::new(opened), manner, database_hash(&packet), seat)
             }))
         }
     }
@@ -308,8 +316,7 @@ fn database_hash(packet: &[u8]) -> u64 {
 
 /// Remembers a session that begins, for reports.
 fn remember(manner: &Manner, peer: Peer, dialect: Dialect, shared: &Shared) -> insight::Opened {
-    let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-    let (who, names) = (manner.who.clone(), [manner.mode.name(), dialect.name()]);
+    let (id, who, names) = (manner.id, manner.who.clone(), [manner.mode.name(), dialect.name()]);
     let session = insight::Session::new(id, who, peer.to_string(), names, shared.cut_off.child_token());
     shared.telemetry.insight().open(session)
 }

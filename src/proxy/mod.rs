@@ -26,6 +26,7 @@ mod ledger;
 mod listener;
 mod live;
 mod names;
+mod nametag;
 mod parameters;
 mod refusal;
 mod sample;

@@ -97,6 +97,14 @@ pub fn flush(out: &mut Vec<u8>) {
     message(out, frontend::tag::FLUSH, |_| {});
 }
 
+/// A ParameterStatus message.
+pub fn parameter_status(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    message(out, backend::tag::PARAMETER_STATUS, |out| {
+        cstr(out, name);
+        cstr(out, value);
+    });
+}
+
 /// A ReadyForQuery message.
 pub fn ready_for_query(out: &mut Vec<u8>, status: Status) {
     message(out, backend::tag::READY_FOR_QUERY, |out| out.push(status.byte()));
