@@ -32,7 +32,7 @@
 //! | [`replay`] | the engine of one session, and the policy within which it acts | `wire` |
 //! | [`governor`] | contention classes: how many of their transactions run at a time, and who is next | nothing |
 //! | [`insight`] | what is remembered for reports: sessions, coverage, what is fought for | `replay`, `wire` |
-//! | [`telemetry`] | events become metrics and log lines; the HTTP endpoint | `insight`, `replay`, `wire` |
+//! | [`telemetry`] | events become metrics, log lines and spans; the HTTP endpoint | `insight`, `replay`, `wire` |
 //! | [`config`] | file, environment and flags become one validated value | `replay`, `governor`, `insight`, `telemetry` |
 //! | [`proxy`] | listener, TLS, handshake, logins, session loop, cancel | all of the above |
 //! | [`demo`] | the demonstration, and throwaway database servers for it and for the tests | `replay` |

@@ -15,7 +15,7 @@ use super::service::{self, Sockets};
 use super::{FAILURE, refuse};
 use crate::config::{self, Config, Settings, Sources, unix_socket};
 use crate::proxy::{self, Listeners, Live};
-use crate::telemetry::{self, Telemetry};
+use crate::telemetry::{self, Spans, Telemetry};
 
 pub(super) fn run(sources: Sources) -> ExitCode {
     let (config, settings) = match config::load(sources.clone()) {
@@ -52,14 +52,18 @@ enum Error {
     Sockets(#[source] io::Error),
     #[error("cannot start: {0}")]
     Credentials(#[from] proxy::credentials::Error),
+    #[error("cannot send spans (traces.endpoint): {0}")]
+    Traces(String),
     #[error("cannot go on: {0}")]
     Serve(#[source] io::Error),
 }
 
 async fn run_until_signal(config: Config, at_start: Settings, sources: Sources) -> Result<(), Error> {
     let live = Arc::new(Live::load(config.clone())?);
-    let telemetry =
-        Arc::new(Telemetry::remembering(config.retry.journal_bytes_total, config.report.options.clone()));
+    let spans = config.traces.endpoint.as_deref().map(Spans::start).transpose().map_err(Error::Traces)?;
+    let telemetry = Telemetry::remembering(config.retry.journal_bytes_total, config.report.options.clone())
+        .with_spans(spans);
+    let telemetry = Arc::new(telemetry);
     let mut first = Signals::new().map_err(Error::Runtime)?;
     let mut second = Signals::new().map_err(Error::Runtime)?;
     let handed = Sockets::take().map_err(Error::Sockets)?;
@@ -97,10 +101,17 @@ async fn run_until_signal(config: Config, at_start: Settings, sources: Sources) 
             tracing::info!("shutting down; a second signal ends it at once");
         }
     };
+    let counted = Arc::clone(&telemetry);
     tokio::select! {
-        served = proxy::serve(listeners, live, telemetry, shutdown) => served.map_err(Error::Serve),
-        () = async { second.next().await; second.next().await } => Ok(()),
+        served = proxy::serve(listeners, live, telemetry, shutdown) => served.map_err(Error::Serve)?,
+        () = async { second.next().await; second.next().await } => return Ok(()),
     }
+    if counted.spans().is_some() {
+        // On a thread of its own, for this one has the runtime that sends them.
+        let stopped = tokio::task::spawn_blocking(move || counted.spans().into_iter().for_each(Spans::stop));
+        stopped.await.unwrap_or_else(|error| tracing::warn!("the last spans may be lost: {error}"));
+    }
+    Ok(())
 }
 
 /// The socket that was handed over, else one at the address; `None` if there is neither.

@@ -142,7 +142,7 @@ mod tests {
                 "f.toml:6: retry.colour: unknown key; [retry] has mode, max_attempts, initial_backoff, max_backoff, \
                  max_concurrent_replays, timeout, journal_bytes, journal_bytes_total, hold_bytes, hold_time, begin, deadlocks",
                 "f.toml:7: retri: unknown section; did you mean [retry]?",
-                "f.toml:8: colour: unknown section; there are [proxy], [tls], [auth], [upstream], [retry], [compat], [governor], [admin], [report], [privacy], [http], [log], [[rules]]",
+                "f.toml:8: colour: unknown section; there are [proxy], [tls], [auth], [upstream], [retry], [compat], [governor], [admin], [report], [privacy], [http], [traces], [log], [[rules]]",
             ]
         );
     }

@@ -318,6 +318,12 @@ pub static KEYS: &[Key] = &[
         "127.0.0.1:9432",
         "Address and port of /metrics, /healthz and /readyz; \"\" for none.",
     ),
+    text(
+        "traces",
+        "endpoint",
+        "",
+        "URL of a collector that takes OTLP over HTTP, such as \"http://127.0.0.1:4318/v1/traces\"; \"\" for none.",
+    ),
     text("log", "format", "text", "Form of the log on standard error: \"text\" or \"json\"."),
     text("log", "level", "info", "What is logged: a level, or directives such as \"info,reprise=debug\"."),
 ];
@@ -331,7 +337,7 @@ pub static RULE_KEYS: &[Key] = &[
 ];
 
 /// The options that are read at the start only, by their paths: sockets, the form of the log, and what is shared by all sessions.
-pub const READ_AT_START: [&str; 10] = [
+pub const READ_AT_START: [&str; 11] = [
     "proxy.listen",
     "proxy.unix_socket_directory",
     "retry.max_concurrent_replays",
@@ -341,6 +347,7 @@ pub const READ_AT_START: [&str; 10] = [
     "report.adviser",
     "privacy.show_keys",
     "http.listen",
+    "traces.endpoint",
     "log.format",
 ];
 

@@ -57,6 +57,8 @@ pub struct Config {
     pub report: Report,
     /// The HTTP endpoint.
     pub http: Http,
+    /// Spans.
+    pub traces: Traces,
     /// The log.
     pub log: Log,
     /// What is different for some clients.
@@ -141,6 +143,13 @@ pub struct Retry {
 pub struct Http {
     /// Where metrics and health are served, if at all.
     pub listen: Option<SocketAddr>,
+}
+
+/// Section `[traces]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// Where spans are sent, if at all: a URL.
+    pub endpoint: Option<String>,
 }
 
 /// Section `[log]`.

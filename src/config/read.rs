@@ -7,7 +7,9 @@ use super::problem::{Origin, Problem};
 use super::rules::Rule;
 use super::settings::{Setting, Settings};
 use super::value::{self, Pattern, boolean, choice, duration, number, optional, size, socket_address};
-use super::{Auth, Config, DialectChoice, Http, Log, Proxy, RULE_KEYS, Retry, Upstream, admin, keys, tls};
+use super::{
+    Auth, Config, DialectChoice, Http, Log, Proxy, RULE_KEYS, Retry, Traces, Upstream, admin, keys, tls,
+};
 use crate::governor;
 use crate::replay::{Begin, Dialect, LockTable, Mode, Policy};
 use crate::telemetry::{self, LogFormat};
@@ -32,6 +34,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config, Vec<Problem>> {
         governor: governor(&mut reader),
         admin: admin::admin(&mut reader),
         report: admin::report(&mut reader),
+        traces: Traces { endpoint: reader.read("traces", "endpoint", optional(value::plain_url)) },
         http: Http { listen: reader.read("http", "listen", optional(socket_address)) },
         log: log(&mut reader),
         rules: settings.rules().filter_map(|rule| reader.rule(rule)).collect(),

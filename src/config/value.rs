@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use axum::http::Uri;
 use bytesize::ByteSize;
 use ipnet::IpNet;
 
@@ -129,6 +130,17 @@ pub(super) fn optional<T>(
     move |text| match text {
         "" => Ok(None),
         _ => read(text).map(Some).map_err(|message| format!("{message}; \"\" for none")),
+    }
+}
+
+/// The URL of something that is asked without TLS; no password is in it, for it is shown.
+pub(super) fn plain_url(text: &str) -> Result<String, String> {
+    let is_plain =
+        |url: &Uri| url.scheme_str() == Some("http") && url.host().is_some_and(|host| !host.is_empty());
+    let url = text.parse::<Uri>().ok().filter(is_plain).filter(|_| !text.contains('@'));
+    match url {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("\"{text}\" is not http://HOST:PORT/PATH, without TLS and without a password")),
     }
 }
 

@@ -21,7 +21,7 @@ mod transactions;
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use names::TableNames;
 pub use report::{Column, Kind, Report, Value, count, number, text};
@@ -127,6 +127,8 @@ pub struct Story {
     pub statement: Option<String>,
     /// The statements of the transaction, by their numbers.
     pub statements: String,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Everything that is remembered, for one proxy.
@@ -195,6 +197,7 @@ impl Insight {
             contended: self.contended(&met),
             statement: met.statement.map(statements::label),
             statements: shape.outline.labels(),
+            took: Duration::from_micros(took),
         })
     }
 

@@ -59,8 +59,9 @@ fn name<'a>(parameters: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
         match name {
             PARAMETER => alone = Some(value.to_vec()),
             b"options" => {
-                let named = options::switches(value).into_iter().filter(|switch| switch.name == PARAMETER);
-                in_options = named.last().and_then(|switch| switch.value).or(in_options);
+                let mut named = options::switches(value).into_iter().rev();
+                let last = named.find(|switch| switch.name == PARAMETER);
+                in_options = last.and_then(|switch| switch.value).or(in_options);
             }
             _ => {}
         }

@@ -215,7 +215,12 @@ mod tests {
 
     fn story() -> Story {
         let contended = Contended { table: "accounts".to_owned(), ..Contended::default() };
-        Story { contended, statement: Some("ab".to_owned()), statements: "cd ab".to_owned() }
+        Story {
+            contended,
+            statement: Some("ab".to_owned()),
+            statements: "cd ab".to_owned(),
+            took: Duration::ZERO,
+        }
     }
 
     fn end(outcome: Outcome, conflicts: u32) -> Event {

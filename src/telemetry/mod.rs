@@ -1,4 +1,4 @@
-//! What operators see: events become Prometheus metrics and log lines, and an HTTP endpoint serves the metrics.
+//! What operators see: events become Prometheus metrics, log lines and spans, and an HTTP endpoint serves the metrics.
 //!
 //! One [`Telemetry`] is made at the start and passed around; there is no global state but the log's.
 //!
@@ -13,6 +13,7 @@ mod http;
 mod logs;
 mod metrics;
 mod pace;
+mod spans;
 mod summary;
 mod tables;
 
@@ -27,6 +28,7 @@ pub use catalogue::{Kind, METRICS, Metric, PROCESS_METRICS};
 pub use governor::{Admission, ClassFigures, GovernorMetrics};
 pub use http::serve_http;
 pub use logs::{LogFormat, log_filter, set_log_level, start_log};
+pub use spans::Spans;
 
 use crate::insight::{self, Insight, Session};
 use crate::replay::{Encounter, Event};
@@ -159,6 +161,7 @@ pub struct Telemetry {
     governor: GovernorMetrics,
     by_table: ByTable,
     pace: Pace,
+    spans: Option<Spans>,
     insight: Arc<Insight>,
     journal: JournalBudget,
     ready: AtomicBool,
@@ -185,11 +188,23 @@ impl Telemetry {
             governor,
             by_table,
             pace: Pace::default(),
+            spans: None,
             insight: Arc::new(Insight::new(options)),
             journal: JournalBudget::new(journal_bytes_total),
             ready: AtomicBool::new(false),
             started: Instant::now(),
         }
+    }
+
+    /// The same, and transactions that met a conflict have spans.
+    #[must_use]
+    pub fn with_spans(self, spans: Option<Spans>) -> Self {
+        Self { spans, ..self }
+    }
+
+    /// The spans, if there are any.
+    pub fn spans(&self) -> Option<&Spans> {
+        self.spans.as_ref()
     }
 
     /// Counts and logs what the engine of a session reports.
@@ -199,8 +214,12 @@ impl Telemetry {
             Event::TransactionEnded(end) => {
                 let story = self.insight.ended(session, end);
                 logs::log_end(session, end, story.as_ref(), &self.pace);
+                self.spans.iter().for_each(|spans| spans.ended(session, end, story.as_ref()));
             }
-            event => logs::log(session.id, event),
+            event => {
+                logs::log(session.id, event);
+                self.spans.iter().for_each(|spans| spans.note(session.id, event));
+            }
         }
     }
 

@@ -41,6 +41,7 @@ mod surfaced;
 mod switches;
 mod tls_clients;
 mod tls_upstream;
+mod traces;
 mod transparency;
 mod turns;
 mod wire_edges;

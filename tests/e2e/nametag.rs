@@ -10,11 +10,11 @@ const WHO: &str = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_
 
 /// The name that the client is told it has.
 fn told(greeting: &Answer) -> &str {
-    let names = greeting.0.iter().filter_map(|message| match message {
+    let mut names = greeting.0.iter().rev().filter_map(|message| match message {
         Backend::ParameterStatus { name, value } if name == "application_name" => Some(value.as_str()),
         _ => None,
     });
-    names.last().expect("a ParameterStatus")
+    names.next().expect("a ParameterStatus")
 }
 
 async fn start(scene: &Operated, parameters: &[(&str, &str)]) -> (Wire, Answer) {
