@@ -32,6 +32,7 @@ use conflicts::{Conflicts, Met};
 use coverage::Coverage;
 use names::Names;
 use place::Place;
+use report::plain;
 use session::Sessions;
 use shape::{Outline, Shape};
 use statements::Statements;
@@ -233,10 +234,10 @@ impl Insight {
     fn contended(&self, met: &Met) -> Contended {
         let (table, index) = met.object.table.display(&met.object.database, &self.names);
         Contended {
-            database: met.object.database.to_string(),
-            table: table.unwrap_or_default(),
-            index: index.unwrap_or_default(),
-            key: met.object.key.as_deref().map(str::to_owned),
+            database: plain(met.object.database.to_string()),
+            table: plain(table.unwrap_or_default()),
+            index: plain(index.unwrap_or_default()),
+            key: met.object.key.as_deref().map(str::to_owned).map(plain),
         }
     }
 

@@ -100,15 +100,26 @@ impl Value {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+        Self::Text(plain(text.to_owned()))
     }
 }
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
-        Self::Text(text)
+        Self::Text(plain(text))
     }
 }
+
+/// The text without control characters, which would make a terminal do something, or break a row in two: names may have them.
+pub(super) fn plain(text: String) -> String {
+    match text.contains(char::is_control) {
+        true => text.replace(char::is_control, REPLACEMENT),
+        false => text,
+    }
+}
+
+/// What stands in the place of what cannot be shown.
+const REPLACEMENT: &str = "\u{fffd}";
 
 impl From<u64> for Value {
     fn from(count: u64) -> Self {
@@ -125,6 +136,15 @@ impl<T: Into<Self>> From<Option<T>> for Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_cannot_move_the_cursor_or_end_a_row() {
+        assert_eq!(
+            Value::from("a\tb\nc\u{1b}[2Jd\u{9b}e"),
+            Value::from("a\u{fffd}b\u{fffd}c\u{fffd}[2Jd\u{fffd}e")
+        );
+        assert_eq!(plain("Zoë's 店".to_owned()), "Zoë's 店");
+    }
 
     #[test]
     fn rows_become_objects() {

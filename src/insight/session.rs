@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::adviser::Watch;
 use super::conflicts::Met;
 use super::figures::{Figures, micros};
-use super::report::{Column, Report, Value, count, number, text};
+use super::report::{Column, Report, Value, count, number, plain, text};
 use super::shape::Outline;
 use super::transactions::Sample;
 
@@ -23,6 +23,20 @@ pub struct Who {
     pub user: Arc<str>,
     /// The database.
     pub database: Arc<str>,
+}
+
+/// Characters of a name that are kept: databases take none that are so long.
+const NAME_MAX: usize = 128;
+
+impl Who {
+    /// By the names that a client gives, which may be anything: what is kept of them can be shown everywhere.
+    pub fn named(application: &[u8], user: &[u8], database: &[u8]) -> Self {
+        let name = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            plain(text.chars().take(NAME_MAX).collect()).into()
+        };
+        Self { application: name(application), user: name(user), database: name(database) }
+    }
 }
 
 /// What a session does at a moment.

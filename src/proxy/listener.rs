@@ -299,12 +299,7 @@ async fn welcome<'a>(
 
 /// Who a client is, in words.
 fn who(client: &Client) -> Who {
-    let text = |name: &[u8]| String::from_utf8_lossy(name).into();
-    Who {
-        application: text(&client.application_name),
-        user: text(&client.user),
-        database: text(&client.database),
-    }
+    Who::named(&client.application_name, &client.user, &client.database)
 }
 
 /// A hash of the database that a startup packet names: that of the user, if it names none.

@@ -3,7 +3,9 @@
 use golden::Frontend;
 
 use crate::console::Operated;
+use crate::support::eventually;
 use crate::support::wire::{Wire, bind, execute, parse};
+use crate::traces::Collector;
 
 /// Part of every secret that is sent here.
 const SECRET: &str = "hush";
@@ -47,7 +49,14 @@ async fn tell_secrets(scene: &Operated, wire: &mut Wire) {
 async fn no_output_has_a_secret() {
     for mode in ["transparent", "observe"] {
         let variables = [("REPRISE_LOG_LEVEL", "trace,hyper=info,mio=info"), ("REPRISE_RETRY_MODE", mode)];
-        let variables = [&variables[..], &[("REPRISE_REPORT_ADVISER", "true")]].concat();
+        let collector = Collector::default();
+        let endpoint = format!("http://{}/v1/traces", collector.start().await);
+        let more = [
+            ("REPRISE_REPORT_ADVISER", "true"),
+            ("REPRISE_TRACES_ENDPOINT", endpoint.as_str()),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+        ];
+        let variables = [&variables[..], &more].concat();
         let scene = Operated::start(&variables).await;
         let mut wire = scene.application().await;
         if mode == "observe" {
@@ -61,6 +70,8 @@ async fn no_output_has_a_secret() {
         for path in ["/metrics", "/status.json", "/", "/readyz"] {
             outputs.push((path.to_owned(), scene.program.http(path).await));
         }
+        eventually("spans come", async || collector.text().contains("reprise.outcome")).await;
+        outputs.push(("the spans".to_owned(), collector.text()));
         let help = scene.psql("SHOW HELP").await;
         for command in help.lines().filter_map(|line| line.strip_prefix("SHOW ")?.split('\t').next()) {
             outputs.push((command.to_owned(), scene.psql(&format!("SHOW {command}")).await));

@@ -19,10 +19,10 @@ use crate::support::eventually;
 
 /// A collector: what it was sent, byte by byte.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<Bytes>>>);
+pub(crate) struct Collector(Arc<Mutex<Vec<Bytes>>>);
 
 impl Collector {
-    async fn start(&self) -> SocketAddr {
+    pub(crate) async fn start(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let kept = self.clone();
@@ -34,6 +34,11 @@ impl Collector {
         let router = Router::new().route("/v1/traces", post(take));
         tokio::spawn(async move { axum::serve(listener, router).await.expect("it serves") });
         address
+    }
+
+    /// All that it was sent, as far as that is text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no panic").concat()).into_owned()
     }
 
     fn requests(&self) -> Vec<ExportTraceServiceRequest> {
@@ -95,8 +100,7 @@ async fn a_transaction_that_met_a_conflict_has_a_span_with_its_attempts() {
     assert!(times.is_sorted() && times.last() < Some(&span.end_time_unix_nano), "{times:?}");
     let resource = collector.requests().remove(0).resource_spans.remove(0).resource.expect("a resource");
     assert_eq!(words(&resource.attributes)["service.name"], "reprise");
-    let sent = collector.0.lock().expect("no panic").concat();
-    let sent = String::from_utf8_lossy(&sent);
+    let sent = collector.text();
     assert!(sent.contains("committed") && !sent.contains("secret"), "no literal is sent");
 }
 
