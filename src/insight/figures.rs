@@ -60,6 +60,16 @@ impl Figures {
         }
     }
 
+    /// So many transactions that were counted as replayable, and took so long each, were not, as a sample has shown.
+    pub(super) fn correct(&self, reason: Reason, transactions: u64, micros: u64) {
+        let subtract = |counter: &AtomicU64, number: u64| {
+            counter.store(counter.load(Relaxed).saturating_sub(number), Relaxed);
+        };
+        subtract(&self.replayable, transactions);
+        subtract(&self.replayable_micros, micros.saturating_mul(transactions));
+        add(&self.reasons[reason as usize], transactions);
+    }
+
     /// Transactions that have ended.
     pub(super) fn transactions(&self) -> u64 {
         self.transactions.load(Relaxed)
@@ -150,6 +160,25 @@ mod tests {
     #[test]
     fn the_order_of_reasons_is_that_of_their_numbers() {
         assert!(Reason::ALL.iter().enumerate().all(|(at, reason)| *reason as usize == at));
+    }
+
+    #[test]
+    fn a_sample_corrects_what_was_counted() {
+        let figures = Figures::default();
+        let end = TransactionEnd {
+            outcome: Outcome::Committed,
+            explicit: true,
+            attempts: 1,
+            conflicts: 0,
+            retry_time: Duration::ZERO,
+            journal_bytes: 0,
+            not_replayable: None,
+        };
+        (0..20).for_each(|_| figures.count(&end, 100));
+        figures.correct(Reason::AdvisoryLock, 16, 150);
+        let sums = figures.sums();
+        assert_eq!((sums.transactions, sums.replayable, sums.replayable_micros), (20, 4, 0));
+        assert_eq!(sums.obstacles(), [(Reason::AdvisoryLock, 16)]);
     }
 
     #[test]

@@ -185,8 +185,10 @@ impl Insight {
         }
         let shape = Shape::new(&session.who, outlined?);
         if let Some(stands_for) = sample.stands_for() {
-            let not_replayable = end.not_replayable.or_else(|| self.late_obstacle(session, &shape.outline));
-            let end = TransactionEnd { not_replayable, ..*end };
+            let known = end.not_replayable.filter(|reason| *reason != Reason::Mode);
+            let late = if known.is_none() { self.late_obstacle(session, &shape.outline) } else { None };
+            late.into_iter().for_each(|reason| session.figures.correct(reason, stands_for, took));
+            let end = TransactionEnd { not_replayable: known.or(late), ..*end };
             self.transactions.sampled(&shape, &end, took, stands_for);
         }
         let met = session.take_met()?;

@@ -43,6 +43,7 @@ async fn a_browser_shows_what_happened_and_takes_no_name_for_markup() {
         &scene.database.name,
         "&lt;img src=x onerror=document.body.remove()&gt;",
         "<th class=\"number\">replayable, %</th>",
+        "What could be run again, by what the transactions run (a sample)</h2><div class=\"scroll\"><table><thead>",
     ] {
         assert!(page.contains(part), "{part} is not in\n{page}");
     }

@@ -159,6 +159,8 @@ async fn what_could_be_run_again_is_told_by_what_the_transactions_run() {
         .map(|row| row["transactions"].as_u64().expect("a number"))
         .sum();
     assert_eq!(by_client, 21, "these are all counted");
+    let row = coverage.iter().find(|row| row["by"] == "client").expect("a client");
+    assert_eq!((&row["replayable_pct"], &row["top_reason"]), (&json!(95.2), &json!("advisory_lock")));
 }
 
 #[tokio::test]
