@@ -290,11 +290,15 @@ fn parse(text: &str) -> (Vec<String>, Vec<Case>) {
     (head, cases)
 }
 
-/// An event as the conversations write it: without the cause that the database names, which they are not about.
+/// An event as the conversations write it: without the cause that the database names, which they are not about, and without the
+/// number of statements, which the lines before it show.
 fn told(event: &Event) -> String {
     match event {
         Event::Conflict { sqlstate, phase, .. } => {
             format!("Conflict {{ sqlstate: {sqlstate}, phase: {phase:?} }}")
+        }
+        Event::ReplayStarted { attempt, journal_bytes, .. } => {
+            format!("ReplayStarted {{ attempt: {attempt}, journal_bytes: {journal_bytes} }}")
         }
         event => format!("{event:?}"),
     }

@@ -169,6 +169,11 @@ impl Insight {
         Opened { insight: Arc::clone(self), session }
     }
 
+    /// What each session that is open does now, with its dialect.
+    pub fn activities(&self) -> Vec<(Activity, &'static str)> {
+        self.sessions.all().iter().map(|session| (session.activity(), session.dialect)).collect()
+    }
+
     /// A session that is open.
     pub fn session(&self, id: u64) -> Option<Arc<Session>> {
         self.sessions.get(id)

@@ -55,7 +55,9 @@ pub enum Activity {
 }
 
 impl Activity {
-    const ALL: [Self; 5] = [Self::Idle, Self::IdleInTransaction, Self::Active, Self::Retrying, Self::Waiting];
+    /// Every one.
+    pub const ALL: [Self; 5] =
+        [Self::Idle, Self::IdleInTransaction, Self::Active, Self::Retrying, Self::Waiting];
 
     /// The stable name, as in reports.
     pub const fn name(self) -> &'static str {
@@ -149,7 +151,7 @@ impl Session {
         now.saturating_sub(self.began.swap(now, Relaxed))
     }
 
-    fn activity(&self) -> Activity {
+    pub(super) fn activity(&self) -> Activity {
         Activity::ALL.get(usize::from(self.activity.load(Relaxed))).copied().unwrap_or(Activity::Idle)
     }
 

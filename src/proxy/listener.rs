@@ -184,6 +184,7 @@ async fn admit(arrival: Arrival, peer: Peer, setup: &Arc<Setup>, shared: &Shared
     match welcomed.await {
         Ok(Welcome::Session(opened, manner, database, _seat)) => {
             let entry = remember(&manner, peer, opened.dialect, shared);
+            shared.telemetry.session_uses_tls(client.stream().is_tls(), opened.server.stream().is_tls());
             let session = begin(&entry, client, *opened, (manner, database), setup, shared);
             run(entry, Box::new(session), setup, shared).await;
             Ok(())

@@ -35,6 +35,8 @@ pub enum Event {
         attempt: u32,
         /// Bytes of requests sent again.
         journal_bytes: usize,
+        /// Statements among them.
+        statements: usize,
     },
     /// An attempt after the first reached the point where the client waits, or failed on the way.
     ReplayEnded {

@@ -277,6 +277,7 @@ impl Engine {
         out.report(Event::ReplayStarted {
             attempt: self.unit.attempts,
             journal_bytes: self.journal.bytes_len(),
+            statements: self.journal.entries_from(0).iter().filter(|entry| entry.is_statement()).count(),
         });
         if self.outstanding.is_empty() {
             self.go_on(now, false, out);

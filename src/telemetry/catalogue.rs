@@ -131,6 +131,12 @@ pub static METRICS: &[Metric] = &[
         help: "Bytes of requests that replays sent again.",
     },
     Metric {
+        name: "reprise_replayed_statements_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Statements that replays ran again.",
+    },
+    Metric {
         name: "reprise_governor_classes",
         kind: Kind::Gauge,
         labels: &[],
@@ -180,10 +186,22 @@ pub static METRICS: &[Metric] = &[
         help: "Client sessions that are open.",
     },
     Metric {
+        name: "reprise_sessions_by_state",
+        kind: Kind::Gauge,
+        labels: &["state", "dialect"],
+        help: "Client sessions that are open, by what they do now and by how their transactions are run again.",
+    },
+    Metric {
         name: "reprise_sessions_total",
         kind: Kind::Counter,
         labels: &[],
         help: "Client sessions that were opened.",
+    },
+    Metric {
+        name: "reprise_sessions_tls_total",
+        kind: Kind::Counter,
+        labels: &["side"],
+        help: "Client sessions that were opened with TLS, by the side that uses it: the client or the database.",
     },
     Metric {
         name: "reprise_sessions_refused_total",

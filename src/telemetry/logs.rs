@@ -113,8 +113,8 @@ pub(super) fn log(session: u64, event: &Event) {
         Event::Admitted { waited } => {
             tracing::debug!(session, waited_us = micros(*waited), "admitted");
         }
-        Event::ReplayStarted { attempt, journal_bytes } => {
-            tracing::debug!(session, attempt, journal_bytes, "replay started");
+        Event::ReplayStarted { attempt, journal_bytes, statements } => {
+            tracing::debug!(session, attempt, journal_bytes, statements, "replay started");
         }
         Event::ReplayEnded { elapsed } => {
             tracing::debug!(session, elapsed_us = micros(*elapsed), "replay ended");
@@ -245,7 +245,7 @@ mod tests {
             },
             Event::BackedOff { attempt: 2, pause: Duration::from_millis(1) },
             Event::Admitted { waited: Duration::from_millis(2) },
-            Event::ReplayStarted { attempt: 2, journal_bytes: 99 },
+            Event::ReplayStarted { attempt: 2, journal_bytes: 99, statements: 3 },
             Event::ReplayEnded { elapsed: Duration::from_millis(3) },
             end(Outcome::Committed, 0),
             end(Outcome::Surfaced(Reason::ResultsDiffer), 2),

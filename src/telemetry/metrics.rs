@@ -1,11 +1,12 @@
 //! The metrics in use: every series exists from the start, so that it shows as zero before the first event, and its
 //! handle is kept, so that an event looks nothing up in Prometheus.
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use super::catalogue::Maker;
 use super::{Breakage, Refusal};
-use crate::replay::{Cause, Event, Outcome, Phase, Reason, TransactionEnd};
+use crate::insight::Activity;
+use crate::replay::{Cause, Dialect, Event, Outcome, Phase, Reason, TransactionEnd};
 use crate::wire::SqlState;
 
 /// The conflicts that have series of their own; any other is counted as `other`.
@@ -26,10 +27,13 @@ pub(super) struct Metrics {
     backoff_seconds: Histogram,
     admission_seconds: Histogram,
     pub(super) replayed_bytes: IntCounter,
+    replayed_statements: IntCounter,
     refused: Labelled<Refusal>,
     broken: Labelled<Breakage>,
     pub(super) sessions: IntGauge,
+    by_state: Vec<((Activity, Dialect), IntGauge)>,
     pub(super) sessions_total: IntCounter,
+    with_tls: [IntCounter; 2],
     pub(super) cancel_requests: IntCounter,
     pub(super) upstream_connect_errors: IntCounter,
     pub(super) upstream_connect_seconds: Histogram,
@@ -58,10 +62,16 @@ impl Metrics {
             backoff_seconds: make.histogram("reprise_backoff_seconds"),
             admission_seconds: make.histogram("reprise_admission_seconds"),
             replayed_bytes: make.counter("reprise_replayed_bytes_total"),
+            replayed_statements: make.counter("reprise_replayed_statements_total"),
             refused: by_cause(&make.counters("reprise_sessions_refused_total")),
             broken: by_breakage(&make.counters("reprise_sessions_broken_total")),
             sessions: make.gauge("reprise_sessions"),
+            by_state: by_state(&make.gauges("reprise_sessions_by_state")),
             sessions_total: make.counter("reprise_sessions_total"),
+            with_tls: {
+                let sides = make.counters("reprise_sessions_tls_total");
+                ["client", "database"].map(|side| sides.with_label_values(&[side]))
+            },
             cancel_requests: make.counter("reprise_cancel_requests_total"),
             upstream_connect_errors: make.counter("reprise_upstream_connect_errors_total"),
             upstream_connect_seconds: make.histogram("reprise_upstream_connect_seconds"),
@@ -81,7 +91,10 @@ impl Metrics {
             }
             Event::BackedOff { pause, .. } => self.backoff_seconds.observe(pause.as_secs_f64()),
             Event::Admitted { waited } => self.admission_seconds.observe(waited.as_secs_f64()),
-            Event::ReplayStarted { journal_bytes, .. } => self.replayed_bytes.inc_by(*journal_bytes as u64),
+            Event::ReplayStarted { journal_bytes, statements, .. } => {
+                self.replayed_bytes.inc_by(*journal_bytes as u64);
+                self.replayed_statements.inc_by(*statements as u64);
+            }
             Event::ReplayEnded { elapsed } => self.replay_seconds.observe(elapsed.as_secs_f64()),
             Event::TransactionEnded(end) => self.count_end(end),
         }
@@ -102,6 +115,20 @@ impl Metrics {
         }
         if let Some(reason) = end.not_replayable {
             self.not_replayable.count(reason);
+        }
+    }
+
+    /// Counts a session by the sides that use TLS: the client, and the database.
+    pub(super) fn count_tls(&self, sides: [bool; 2]) {
+        let used = self.with_tls.iter().zip(sides).filter(|(_, used)| *used);
+        used.for_each(|(counter, _)| counter.inc());
+    }
+
+    /// Sets how many sessions do what now.
+    pub(super) fn set_states(&self, sessions: &[(Activity, &str)]) {
+        for ((activity, dialect), gauge) in &self.by_state {
+            let are = |session: &&(Activity, &str)| **session == (*activity, dialect.name());
+            gauge.set(sessions.iter().filter(are).count() as i64);
         }
     }
 
@@ -184,6 +211,15 @@ fn causes(counters: &IntCounterVec) -> Vec<IntCounter> {
 
 fn by_cause(counters: &IntCounterVec) -> Labelled<Refusal> {
     Labelled(Refusal::ALL.map(|cause| (cause, counters.with_label_values(&[cause.name()]))).into())
+}
+
+fn by_state(gauges: &IntGaugeVec) -> Vec<((Activity, Dialect), IntGauge)> {
+    let dialects = [Dialect::Cockroach, Dialect::Postgres];
+    let pairs = Activity::ALL.into_iter().flat_map(|activity| dialects.map(|dialect| (activity, dialect)));
+    let gauge = |(activity, dialect): (Activity, Dialect)| {
+        gauges.with_label_values(&[&*activity.name().replace(' ', "_"), dialect.name()])
+    };
+    pairs.map(|pair| (pair, gauge(pair))).collect()
 }
 
 fn by_breakage(counters: &IntCounterVec) -> Labelled<Breakage> {

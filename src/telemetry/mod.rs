@@ -233,6 +233,11 @@ impl Telemetry {
         &self.insight
     }
 
+    /// Counts a session whose client uses TLS, or whose connection to the database does.
+    pub fn session_uses_tls(&self, client: bool, database: bool) {
+        self.metrics.count_tls([client, database]);
+    }
+
     /// Counts a session; it is open until the guard is dropped.
     #[must_use]
     pub fn session_opened(&self) -> SessionGuard {
@@ -310,6 +315,7 @@ impl Telemetry {
 
     /// All metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
+        self.metrics.set_states(&self.insight.activities());
         self.metrics.journal_bytes.set(i64::try_from(self.journal.used()).unwrap_or(i64::MAX));
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())

@@ -162,13 +162,14 @@ fn replays_are_measured() {
     let pause = Duration::from_millis(250);
     let telemetry = recorded(&[
         Event::BackedOff { attempt: 2, pause },
-        Event::ReplayStarted { attempt: 2, journal_bytes: 1000 },
+        Event::ReplayStarted { attempt: 2, journal_bytes: 1000, statements: 3 },
         Event::ReplayEnded { elapsed: Duration::from_millis(500) },
         Event::BackedOff { attempt: 3, pause },
-        Event::ReplayStarted { attempt: 3, journal_bytes: 1000 },
+        Event::ReplayStarted { attempt: 3, journal_bytes: 1000, statements: 4 },
     ]);
     assert_eq!(value(&telemetry, "reprise_backoff_seconds_sum"), 0.5);
     assert_eq!(value(&telemetry, "reprise_replayed_bytes_total"), 2000.0);
+    assert_eq!(value(&telemetry, "reprise_replayed_statements_total"), 7.0);
     assert_eq!(value(&telemetry, "reprise_replay_seconds_count"), 1.0);
     assert_eq!(value(&telemetry, "reprise_replay_seconds_sum"), 0.5);
 }

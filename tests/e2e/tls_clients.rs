@@ -190,6 +190,8 @@ async fn direct_tls_must_name_the_protocol() {
     wire.send([Frontend::SslRequest]).await;
     assert_eq!(wire.until_closed().await, "0A000");
     assert_eq!(proxy.metric("reprise_sessions_total"), 1.0);
+    assert_eq!(proxy.metric("reprise_sessions_tls_total{side=\"client\"}"), 1.0);
+    assert_eq!(proxy.metric("reprise_sessions_tls_total{side=\"database\"}"), 0.0);
 }
 
 #[tokio::test]

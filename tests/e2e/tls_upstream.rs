@@ -333,6 +333,8 @@ async fn a_cancel_is_encrypted_like_the_session() {
     assert!(within("a startup", packets.recv()).await.is_some());
     wire.send([Frontend::Query("SELECT pg_sleep(600)".into())]).await;
     proxy.until_metric("reprise_sessions", 1.0).await;
+    assert_eq!(proxy.metric("reprise_sessions_tls_total{side=\"database\"}"), 1.0);
+    proxy.until_metric("reprise_sessions_by_state{dialect=\"postgres\",state=\"active\"}", 1.0).await;
     let key = wire.key;
     let cancelled = async {
         loop {

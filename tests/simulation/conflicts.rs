@@ -82,7 +82,7 @@ fn limits(world: &World, session: &Session) -> Result<(), String> {
             Event::BackedOff { attempt, pause } => {
                 *attempt <= policy.max_attempts && *pause <= policy.max_backoff
             }
-            Event::ReplayStarted { attempt, journal_bytes } => {
+            Event::ReplayStarted { attempt, journal_bytes, .. } => {
                 *attempt <= policy.max_attempts && *journal_bytes <= policy.journal_bytes
             }
             Event::TransactionEnded(end) => {
