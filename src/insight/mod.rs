@@ -174,6 +174,11 @@ impl Insight {
         self.sessions.all().iter().map(|session| (session.activity(), session.dialect)).collect()
     }
 
+    /// Bytes of answers that the open sessions keep from their clients.
+    pub fn held_bytes(&self) -> u64 {
+        self.sessions.all().iter().map(|session| session.held_bytes()).sum()
+    }
+
     /// A session that is open.
     pub fn session(&self, id: u64) -> Option<Arc<Session>> {
         self.sessions.get(id)

@@ -90,6 +90,7 @@ pub struct Session {
     activity: AtomicU8,
     /// When its transaction began, in microseconds since it did itself.
     began: AtomicU64,
+    held_bytes: AtomicU64,
     pub(super) figures: Figures,
     /// What its transaction has met.
     met: Mutex<Option<Met>>,
@@ -120,6 +121,7 @@ impl Session {
             since: Instant::now(),
             activity: AtomicU8::new(0),
             began: AtomicU64::new(0),
+            held_bytes: AtomicU64::new(0),
             figures: Figures::default(),
             met: Mutex::new(None),
             has_met: AtomicBool::new(false),
@@ -129,9 +131,15 @@ impl Session {
         }
     }
 
-    /// Notes what the session does, and when its transaction began, since it did itself.
-    pub fn note(&self, activity: Activity, began: Duration) {
+    /// Bytes of answers that it keeps from its client.
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes.load(Relaxed)
+    }
+
+    /// Notes what the session does, when its transaction began, since it did itself, and how many bytes it keeps from its client.
+    pub fn note(&self, activity: Activity, began: Duration, held_bytes: usize) {
         self.activity.store(activity as u8, Relaxed);
+        self.held_bytes.store(held_bytes as u64, Relaxed);
         if activity != Activity::Idle {
             self.began.store(micros(began), Relaxed);
         }

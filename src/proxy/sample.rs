@@ -1,4 +1,5 @@
-//! How long the proxy itself takes: from a read of one side to the end of what it makes it write, of a turn now and then.
+//! How long the proxy itself takes, from a read of one side to the end of what it makes it write, and how long the database takes to
+//! begin an answer: of a turn now and then.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ const EVERY: u32 = 64;
 pub(super) struct Sample {
     turns: u32,
     read: Option<Duration>,
+    asked: Option<Duration>,
 }
 
 impl Sample {
@@ -19,6 +21,18 @@ impl Sample {
         if self.turns.is_multiple_of(EVERY) {
             self.read = Some(now);
         }
+    }
+
+    /// The turn makes the proxy ask the database for something; `alone` if nothing else is under way.
+    pub(super) fn asks(&mut self, now: Duration, alone: bool) {
+        if self.read.is_some() && alone {
+            self.asked = Some(now);
+        }
+    }
+
+    /// The database has said something. How long that took, if it is measured.
+    pub(super) fn hears(&mut self, now: Duration) -> Option<Duration> {
+        Some(now.saturating_sub(self.asked.take()?))
     }
 
     /// The turn has written what it could; `whole` if that is everything. How long it took, if it is measured: what a side that
@@ -47,5 +61,20 @@ mod tests {
             sample.begin(at(0));
             assert_eq!(sample.end(false, || at(7)), None);
         }
+    }
+
+    #[test]
+    fn an_answer_is_measured_if_its_request_is_alone() {
+        let mut sample = Sample::default();
+        let at = Duration::from_micros;
+        let mut measured = Vec::new();
+        for turn in 1..=EVERY * 2 {
+            sample.begin(at(0));
+            sample.asks(at(3), turn > EVERY);
+            measured.extend(sample.hears(at(10)));
+            assert_eq!(sample.hears(at(20)), None, "once");
+            sample.end(true, || at(4));
+        }
+        assert_eq!(measured, [at(7)]);
     }
 }

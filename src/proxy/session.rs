@@ -146,7 +146,8 @@ impl Session {
             moved |= self.poll_drain(cx)?;
             self.end_if_told()?;
             if !moved {
-                self.ledger.session.note(activity(&self.engine), self.engine.began());
+                let (began, held) = (self.engine.began(), self.engine.held_bytes());
+                self.ledger.session.note(activity(&self.engine), began, held);
                 return self.poll_idle(cx);
             }
         }
@@ -204,9 +205,11 @@ impl Session {
         let (received, to_client) = self.client.both();
         let (to_server, ledger, clock) = (self.server.outbox(), &mut self.ledger, self.clock);
         let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };
+        let alone = !self.engine.awaits_answer();
         let taken = self.engine.handle_frontend(now, received, &mut out).map_err(Ending::ClientViolation)?;
         let closed = out.closed;
         self.client.consume(taken);
+        self.sample.asks(now, alone && !self.server.is_drained());
         if closed { Err(Ending::Lost) } else { Ok(()) }
     }
 
@@ -215,6 +218,7 @@ impl Session {
         let now = self.clock.elapsed();
         self.idle.stir(now);
         self.sample.begin(now);
+        self.sample.hears(now).into_iter().for_each(|took| self.ledger.telemetry.round_trip(took));
         let (received, to_server) = self.server.both();
         let (to_client, ledger, clock) = (self.client.outbox(), &mut self.ledger, self.clock);
         let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };

@@ -258,6 +258,11 @@ impl Engine {
         self.unit.started
     }
 
+    /// Bytes of answers that are kept from the client for the moment.
+    pub const fn held_bytes(&self) -> usize {
+        self.held.bytes_len()
+    }
+
     /// Whether the server owes an answer.
     pub fn awaits_answer(&self) -> bool {
         !self.outstanding.is_empty()

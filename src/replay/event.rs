@@ -16,6 +16,8 @@ pub enum Event {
         phase: Phase,
         /// What the database names as the cause.
         cause: Cause,
+        /// Time from the beginning of the attempt that it ended, that of the client included.
+        wasted: Duration,
     },
     /// Another attempt will be made, after a pause.
     BackedOff {

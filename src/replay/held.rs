@@ -37,6 +37,11 @@ impl Held {
         self.bytes.is_empty()
     }
 
+    /// Bytes held.
+    pub(super) const fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Holds nothing but the tag of a statement until its commit is known, however long that takes.
     pub(super) fn hold_uncommitted(&mut self, tag: &[u8]) {
         self.bytes.extend_from_slice(tag);

@@ -45,7 +45,8 @@ impl Engine {
         self.unit.first_conflict.get_or_insert(now);
         let cause = Cause::of(ErrorFields::new(body));
         self.unit.cause.get_or_insert(cause);
-        out.report(Event::Conflict { sqlstate, phase, cause });
+        let wasted = now.saturating_sub(self.unit.attempt_began);
+        out.report(Event::Conflict { sqlstate, phase, cause, wasted });
         self.show_conflict(phase, cause, number, body, out);
         if let Some(statement) = self.first_statement() {
             out.contends(statement);
@@ -273,7 +274,7 @@ impl Engine {
         let sent = self.write_requests(first, &mut bytes);
         out.backend(&bytes);
         self.state = State::Replaying { sent, since: now };
-        self.unit.next_attempt();
+        self.unit.next_attempt(now);
         out.report(Event::ReplayStarted {
             attempt: self.unit.attempts,
             journal_bytes: self.journal.bytes_len(),

@@ -87,6 +87,8 @@ pub(super) struct Unit {
     pub(super) crosses: bool,
     /// Statements run.
     pub(super) statements: u32,
+    /// When the attempt at hand began.
+    pub(super) attempt_began: Duration,
     /// Attempts, the first included.
     pub(super) attempts: u32,
     /// Conflicts met.
@@ -149,6 +151,7 @@ impl Unit {
             locks_prepared: false,
             crosses: false,
             statements: 0,
+            attempt_began: started,
             attempts: 1,
             conflicts: 0,
             first_conflict: None,
@@ -190,8 +193,9 @@ impl Unit {
     }
 
     /// The transaction is run again: how the failed attempt ended says nothing of this one.
-    pub(super) const fn next_attempt(&mut self) {
+    pub(super) const fn next_attempt(&mut self, now: Duration) {
         self.attempts += 1;
+        self.attempt_began = now;
         (self.ended, self.outcome) = (false, None);
     }
 

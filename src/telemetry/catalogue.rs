@@ -53,8 +53,8 @@ pub static METRICS: &[Metric] = &[
     Metric {
         name: "reprise_transactions_total",
         kind: Kind::Counter,
-        labels: &["outcome", "kind"],
-        help: "Transactions that ended, by how they ended; a statement outside of BEGIN is an autocommit one.",
+        labels: &["outcome", "kind", "dialect"],
+        help: "Transactions that ended, by how they ended and by how they are run again; a statement outside of BEGIN is an autocommit one.",
     },
     Metric {
         name: "reprise_conflicts_total",
@@ -110,6 +110,12 @@ pub static METRICS: &[Metric] = &[
         kind: SECONDS,
         labels: &[],
         help: "Time from the first conflict of a transaction to its end; only of those that met one.",
+    },
+    Metric {
+        name: "reprise_wasted_seconds",
+        kind: SECONDS,
+        labels: &[],
+        help: "Time of each attempt that a conflict ended, from its beginning to that, the client's own included.",
     },
     Metric { name: "reprise_backoff_seconds", kind: SECONDS, labels: &[], help: "Pause before each replay." },
     Metric {
@@ -234,6 +240,12 @@ pub static METRICS: &[Metric] = &[
         help: "Time in which the database took each connection of a session: a round trip, and the lookup of its name and TLS where they are needed.",
     },
     Metric {
+        name: "reprise_upstream_round_trip_seconds",
+        kind: SECONDS,
+        labels: &[],
+        help: "Time from a request that is alone under way to the first of its answer, of one turn in 64.",
+    },
+    Metric {
         name: "reprise_added_seconds",
         kind: MICROSECONDS,
         labels: &[],
@@ -244,6 +256,12 @@ pub static METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         labels: &[],
         help: "Bytes granted to journals, in steps of 64 KiB; those with up to 16 KiB need no grant.",
+    },
+    Metric {
+        name: "reprise_held_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Bytes of answers that are kept from clients for the moment, because a later request of the same batch is unanswered.",
     },
     Metric {
         name: "reprise_journal_limit_bytes",

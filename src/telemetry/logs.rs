@@ -104,8 +104,9 @@ where
 /// Writes one event of a session: a transaction that met a conflict at `info`, all else at `debug`.
 pub(super) fn log(session: u64, event: &Event) {
     match event {
-        Event::Conflict { sqlstate, phase, cause } => {
-            tracing::debug!(session, %sqlstate, phase = phase.name(), cause = cause.name(), "conflict");
+        Event::Conflict { sqlstate, phase, cause, wasted } => {
+            let (phase, cause, wasted_us) = (phase.name(), cause.name(), micros(*wasted));
+            tracing::debug!(session, %sqlstate, phase, cause, wasted_us, "conflict");
         }
         Event::BackedOff { attempt, pause } => {
             tracing::debug!(session, attempt, pause_us = micros(*pause), "backing off");
@@ -242,6 +243,7 @@ mod tests {
                 sqlstate: SqlState::SERIALIZATION_FAILURE,
                 phase: Phase::Commit,
                 cause: Cause::OTHER,
+                wasted: Duration::from_millis(4),
             },
             Event::BackedOff { attempt: 2, pause: Duration::from_millis(1) },
             Event::Admitted { waited: Duration::from_millis(2) },

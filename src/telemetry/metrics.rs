@@ -12,9 +12,11 @@ use crate::wire::SqlState;
 /// The conflicts that have series of their own; any other is counted as `other`.
 const CONFLICTS: [SqlState; 2] = [SqlState::SERIALIZATION_FAILURE, SqlState::DEADLOCK_DETECTED];
 
+/// The ways in which transactions are run again.
+const DIALECTS: [Dialect; 2] = [Dialect::Cockroach, Dialect::Postgres];
+
 pub(super) struct Metrics {
-    explicit: ByOutcome,
-    autocommit: ByOutcome,
+    transactions: [(&'static str, ByKind); 2],
     conflicts: Labelled<(Option<SqlState>, Phase)>,
     /// In the order of the causes.
     causes: Vec<IntCounter>,
@@ -24,6 +26,7 @@ pub(super) struct Metrics {
     attempts: Histogram,
     pub(super) replay_seconds: Histogram,
     pub(super) retry_seconds: Histogram,
+    wasted_seconds: Histogram,
     backoff_seconds: Histogram,
     admission_seconds: Histogram,
     pub(super) replayed_bytes: IntCounter,
@@ -37,7 +40,9 @@ pub(super) struct Metrics {
     pub(super) cancel_requests: IntCounter,
     pub(super) upstream_connect_errors: IntCounter,
     pub(super) upstream_connect_seconds: Histogram,
+    pub(super) round_trip_seconds: Histogram,
     pub(super) added_seconds: Histogram,
+    pub(super) held_bytes: IntGauge,
     pub(super) journal_bytes: IntGauge,
     pub(super) journal_limit_bytes: IntGauge,
     pub(super) replays_waiting: IntGauge,
@@ -49,8 +54,10 @@ impl Metrics {
         let transactions = make.counters("reprise_transactions_total");
         make.gauges("reprise_build_info").with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
-            explicit: ByOutcome::new(&transactions, "explicit"),
-            autocommit: ByOutcome::new(&transactions, "autocommit"),
+            transactions: DIALECTS.map(Dialect::name).map(|dialect| {
+                let of = |kind| ByOutcome::new(&transactions, kind, dialect);
+                (dialect, ByKind { explicit: of("explicit"), autocommit: of("autocommit") })
+            }),
             conflicts: conflicts(&make.counters("reprise_conflicts_total")),
             causes: causes(&make.counters("reprise_conflict_causes_total")),
             hidden: make.counter("reprise_conflicts_hidden_total"),
@@ -59,6 +66,7 @@ impl Metrics {
             attempts: make.histogram("reprise_transaction_attempts"),
             replay_seconds: make.histogram("reprise_replay_seconds"),
             retry_seconds: make.histogram("reprise_retry_seconds"),
+            wasted_seconds: make.histogram("reprise_wasted_seconds"),
             backoff_seconds: make.histogram("reprise_backoff_seconds"),
             admission_seconds: make.histogram("reprise_admission_seconds"),
             replayed_bytes: make.counter("reprise_replayed_bytes_total"),
@@ -75,16 +83,20 @@ impl Metrics {
             cancel_requests: make.counter("reprise_cancel_requests_total"),
             upstream_connect_errors: make.counter("reprise_upstream_connect_errors_total"),
             upstream_connect_seconds: make.histogram("reprise_upstream_connect_seconds"),
+            round_trip_seconds: make.histogram("reprise_upstream_round_trip_seconds"),
             added_seconds: make.histogram("reprise_added_seconds"),
+            held_bytes: make.gauge("reprise_held_bytes"),
             journal_bytes: make.gauge("reprise_journal_bytes"),
             journal_limit_bytes: make.gauge("reprise_journal_limit_bytes"),
             replays_waiting: make.gauge("reprise_replays_waiting"),
         }
     }
 
-    pub(super) fn count(&self, event: &Event) {
+    /// Counts what the engine of a session reports that runs transactions again in this way.
+    pub(super) fn count(&self, dialect: &str, event: &Event) {
         match event {
-            Event::Conflict { sqlstate, phase, cause } => {
+            Event::Conflict { sqlstate, phase, cause, wasted } => {
+                self.wasted_seconds.observe(wasted.as_secs_f64());
                 let known = CONFLICTS.contains(sqlstate).then_some(*sqlstate);
                 self.conflicts.count((known, *phase));
                 self.causes[cause.index()].inc();
@@ -96,13 +108,15 @@ impl Metrics {
                 self.replayed_statements.inc_by(*statements as u64);
             }
             Event::ReplayEnded { elapsed } => self.replay_seconds.observe(elapsed.as_secs_f64()),
-            Event::TransactionEnded(end) => self.count_end(end),
+            Event::TransactionEnded(end) => self.count_end(dialect, end),
         }
     }
 
-    fn count_end(&self, end: &TransactionEnd) {
-        let transactions = if end.explicit { &self.explicit } else { &self.autocommit };
-        transactions.of(end.outcome).inc();
+    fn count_end(&self, dialect: &str, end: &TransactionEnd) {
+        if let Some((_, by)) = self.transactions.iter().find(|(name, _)| *name == dialect) {
+            let transactions = if end.explicit { &by.explicit } else { &by.autocommit };
+            transactions.of(end.outcome).inc();
+        }
         self.attempts.observe(f64::from(end.attempts));
         if end.conflicts > 0 {
             self.retry_seconds.observe(end.retry_time.as_secs_f64());
@@ -134,7 +148,8 @@ impl Metrics {
 
     /// Transactions by outcome: committed, rolled back, surfaced, in doubt, abandoned.
     pub(super) fn outcomes(&self) -> [u64; 5] {
-        let sum = |of: fn(&ByOutcome) -> &IntCounter| of(&self.explicit).get() + of(&self.autocommit).get();
+        let kinds = || self.transactions.iter().flat_map(|(_, by)| [&by.explicit, &by.autocommit]);
+        let sum = |of: fn(&ByOutcome) -> &IntCounter| kinds().map(|by| of(by).get()).sum();
         [
             sum(|by| &by.committed),
             sum(|by| &by.rolled_back),
@@ -158,6 +173,12 @@ impl Metrics {
     }
 }
 
+/// Transactions that are run again in the same way.
+struct ByKind {
+    explicit: ByOutcome,
+    autocommit: ByOutcome,
+}
+
 /// Transactions of one kind.
 struct ByOutcome {
     committed: IntCounter,
@@ -168,8 +189,8 @@ struct ByOutcome {
 }
 
 impl ByOutcome {
-    fn new(transactions: &IntCounterVec, kind: &str) -> Self {
-        let of = |outcome: Outcome| transactions.with_label_values(&[outcome.name(), kind]);
+    fn new(transactions: &IntCounterVec, kind: &str, dialect: &str) -> Self {
+        let of = |outcome: Outcome| transactions.with_label_values(&[outcome.name(), kind, dialect]);
         Self {
             committed: of(Outcome::Committed),
             rolled_back: of(Outcome::RolledBack),
@@ -214,8 +235,7 @@ fn by_cause(counters: &IntCounterVec) -> Labelled<Refusal> {
 }
 
 fn by_state(gauges: &IntGaugeVec) -> Vec<((Activity, Dialect), IntGauge)> {
-    let dialects = [Dialect::Cockroach, Dialect::Postgres];
-    let pairs = Activity::ALL.into_iter().flat_map(|activity| dialects.map(|dialect| (activity, dialect)));
+    let pairs = Activity::ALL.into_iter().flat_map(|activity| DIALECTS.map(|dialect| (activity, dialect)));
     let gauge = |(activity, dialect): (Activity, Dialect)| {
         gauges.with_label_values(&[&*activity.name().replace(' ', "_"), dialect.name()])
     };

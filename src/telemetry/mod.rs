@@ -209,7 +209,7 @@ impl Telemetry {
 
     /// Counts and logs what the engine of a session reports.
     pub fn record(&self, session: &Session, event: &Event) {
-        self.metrics.count(event);
+        self.metrics.count(session.dialect, event);
         match event {
             Event::TransactionEnded(end) => {
                 let story = self.insight.ended(session, end);
@@ -288,6 +288,11 @@ impl Telemetry {
         self.metrics.upstream_connect_seconds.observe(elapsed.as_secs_f64());
     }
 
+    /// Measures how long the database took to begin an answer.
+    pub fn round_trip(&self, elapsed: Duration) {
+        self.metrics.round_trip_seconds.observe(elapsed.as_secs_f64());
+    }
+
     /// Measures how long the proxy itself took to pass something on.
     pub fn added(&self, elapsed: Duration) {
         self.metrics.added_seconds.observe(elapsed.as_secs_f64());
@@ -316,6 +321,7 @@ impl Telemetry {
     /// All metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
         self.metrics.set_states(&self.insight.activities());
+        self.metrics.held_bytes.set(i64::try_from(self.insight.held_bytes()).unwrap_or(i64::MAX));
         self.metrics.journal_bytes.set(i64::try_from(self.journal.used()).unwrap_or(i64::MAX));
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())

@@ -148,7 +148,7 @@ fn described(event: &Event) -> Option<(&'static str, Vec<KeyValue>)> {
     let micros = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
     let attempt = |attempt: u32| KeyValue::new("reprise.attempt", i64::from(attempt));
     Some(match event {
-        Event::Conflict { sqlstate, phase, cause } => (
+        Event::Conflict { sqlstate, phase, cause, .. } => (
             "conflict",
             vec![
                 KeyValue::new("db.response.status_code", sqlstate.to_string()),

@@ -20,7 +20,7 @@ const CALM: TransactionEnd = TransactionEnd {
 };
 
 fn session() -> Session {
-    Session::new(1, Who::default(), String::new(), [""; 2], CancellationToken::new())
+    Session::new(1, Who::default(), String::new(), ["transparent", "postgres"], CancellationToken::new())
 }
 
 /// The value of a series, as Prometheus would read it.
@@ -59,7 +59,10 @@ fn every_label_value_is_shown_as_zero_from_the_start() {
     let mut series = Vec::new();
     for kind in ["explicit", "autocommit"] {
         for outcome in ["committed", "rolled_back", "surfaced", "in_doubt", "abandoned"] {
-            series.push(format!("reprise_transactions_total{{kind=\"{kind}\",outcome=\"{outcome}\"}}"));
+            series.extend(["cockroach", "postgres"].map(|dialect| {
+                let labels = format!("dialect=\"{dialect}\",kind=\"{kind}\",outcome=\"{outcome}\"");
+                format!("reprise_transactions_total{{{labels}}}")
+            }));
         }
     }
     for sqlstate in ["40001", "40P01", "other"] {
@@ -96,7 +99,8 @@ fn transactions_are_counted_by_outcome_and_kind() {
             let telemetry =
                 recorded(&[Event::TransactionEnded(TransactionEnd { outcome, explicit, ..CALM })]);
             let name = outcome.name();
-            let series = format!("reprise_transactions_total{{kind=\"{kind}\",outcome=\"{name}\"}}");
+            let labels = format!("dialect=\"postgres\",kind=\"{kind}\",outcome=\"{name}\"");
+            let series = format!("reprise_transactions_total{{{labels}}}");
             assert_eq!(value(&telemetry, &series), 1.0, "{series}");
             assert_eq!(value(&telemetry, "reprise_transaction_attempts_sum"), 1.0);
             assert_eq!(value(&telemetry, "reprise_retry_seconds_count"), 0.0);
@@ -137,7 +141,8 @@ fn conflicts_are_counted_by_sqlstate_and_phase() {
         [(SqlState::SERIALIZATION_FAILURE, "40001"), (SqlState::DEADLOCK_DETECTED, "40P01"), (other, "other")]
     {
         for phase in Phase::ALL {
-            let telemetry = recorded(&[Event::Conflict { sqlstate, phase, cause: Cause::OTHER }]);
+            let telemetry =
+                recorded(&[Event::Conflict { sqlstate, phase, cause: Cause::OTHER, wasted: Duration::ZERO }]);
             let phase = phase.name();
             let series = format!("reprise_conflicts_total{{phase=\"{phase}\",sqlstate=\"{name}\"}}");
             assert_eq!(value(&telemetry, &series), 1.0, "{series}");
@@ -149,7 +154,7 @@ fn conflicts_are_counted_by_sqlstate_and_phase() {
 fn conflicts_are_counted_by_the_cause_that_the_database_names() {
     let (sqlstate, phase) = (SqlState::SERIALIZATION_FAILURE, Phase::Commit);
     for cause in Cause::all() {
-        let telemetry = recorded(&[Event::Conflict { sqlstate, phase, cause }]);
+        let telemetry = recorded(&[Event::Conflict { sqlstate, phase, cause, wasted: Duration::ZERO }]);
         for other in Cause::all() {
             let series = format!("reprise_conflict_causes_total{{database_cause=\"{}\"}}", other.name());
             assert_eq!(value(&telemetry, &series), f64::from(u8::from(cause == other)), "{series}");

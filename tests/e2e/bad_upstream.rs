@@ -177,7 +177,10 @@ async fn it_dies_in_a_statement_or_within_a_frame() {
             assert_eq!(wire.query("BEGIN").await, "BEGIN T");
             wire.send([Frontend::Query("SELECT 1".into())]).await;
             expect_fatal(&wire.until_closed().await, "08006", "the connection to the database was lost");
-            let abandoned = "reprise_transactions_total{kind=\"explicit\",outcome=\"abandoned\"}";
+            let abandoned = &format!(
+                "reprise_transactions_total{{dialect=\"{}\",kind=\"explicit\",outcome=\"abandoned\"}}",
+                dialect.name()
+            );
             proxy.until_metric(abandoned, 1.0).await;
             proxy.until_idle().await;
         }
@@ -221,7 +224,10 @@ async fn it_dies_during_a_commit() {
         let answer = wire.until_closed().await;
         expect_fatal(&answer, "08007", "while the transaction was being committed");
         assert!(answer.field('H').contains("unknown"), "{}", answer.error());
-        let in_doubt = "reprise_transactions_total{kind=\"explicit\",outcome=\"in_doubt\"}";
+        let in_doubt = &format!(
+            "reprise_transactions_total{{dialect=\"{}\",kind=\"explicit\",outcome=\"in_doubt\"}}",
+            dialect.name()
+        );
         proxy.until_metric(in_doubt, 1.0).await;
         proxy.until_idle().await;
     }
@@ -238,7 +244,10 @@ async fn it_dies_in_a_statement_that_commits_by_itself() {
         let (proxy, mut wire) = session(dying, dialect).await;
         wire.send([Frontend::Query("INSERT INTO t VALUES (1)".into())]).await;
         expect_fatal(&wire.until_closed().await, "08007", "while the transaction was being committed");
-        let in_doubt = "reprise_transactions_total{kind=\"autocommit\",outcome=\"in_doubt\"}";
+        let in_doubt = &format!(
+            "reprise_transactions_total{{dialect=\"{}\",kind=\"autocommit\",outcome=\"in_doubt\"}}",
+            dialect.name()
+        );
         proxy.until_metric(in_doubt, 1.0).await;
     }
 }

@@ -40,7 +40,10 @@ async fn in_an_open_transaction() {
     for dialect in DIALECTS {
         let mut scene = leaving(dialect).await;
         begin(&mut scene).await;
-        let abandoned = "reprise_transactions_total{kind=\"explicit\",outcome=\"abandoned\"}";
+        let abandoned = &format!(
+            "reprise_transactions_total{{dialect=\"{}\",kind=\"explicit\",outcome=\"abandoned\"}}",
+            dialect.name()
+        );
         assert_eq!(scene.proxy.metric(abandoned), 0.0);
         expect_gone(scene).await;
     }

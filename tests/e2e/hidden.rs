@@ -223,7 +223,10 @@ async fn a_transaction_that_the_client_rolls_back_leaves_nothing() {
         assert_eq!(client.query("SELECT conflict('first', 1)").await, "(passed) SELECT 1 T");
         assert_eq!(client.query("ROLLBACK").await, "ROLLBACK I");
         assert_eq!(scene.database.query("SELECT * FROM journal").await, "");
-        let ended = "reprise_transactions_total{kind=\"explicit\",outcome=\"rolled_back\"}";
+        let ended = &format!(
+            "reprise_transactions_total{{dialect=\"{}\",kind=\"explicit\",outcome=\"rolled_back\"}}",
+            dialect.name()
+        );
         assert_eq!(scene.proxy.metric(ended), 1.0);
         assert_eq!(scene.proxy.conflicts(), (1.0, 0.0), "{}", dialect.name());
     }

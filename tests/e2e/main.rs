@@ -22,6 +22,7 @@ mod hostile;
 mod idle;
 mod limits;
 mod lock_table;
+mod measures;
 mod names;
 mod nametag;
 mod operations;

@@ -44,6 +44,7 @@ async fn a_replica_streams_through_the_proxy() {
     receiver.start_kill().expect("it runs");
     within("its end", receiver.wait()).await.expect("its end");
     proxy.until_idle().await;
-    let counted = "reprise_transactions_total{kind=\"autocommit\",outcome=\"committed\"}";
+    let counted =
+        "reprise_transactions_total{dialect=\"postgres\",kind=\"autocommit\",outcome=\"committed\"}";
     assert_eq!(proxy.metric(counted), 0.0, "nothing of it is taken for a transaction");
 }
