@@ -65,6 +65,7 @@ pub(super) fn report(reader: &mut Reader<'_>) -> Report {
         max_tables: reader.read("report", "max_tables", number(0..=10_000)) as usize,
         adviser: reader.read("report", "adviser", boolean),
         show_keys: reader.read("privacy", "show_keys", boolean),
+        show_tags: reader.read("privacy", "show_tags", boolean),
     };
     let user = reader.read("report", "lookup_user", optional(|text| Ok(text.to_owned())));
     let password_file = reader.read("report", "lookup_password_file", optional(path));

@@ -312,6 +312,12 @@ pub static KEYS: &[Key] = &[
         "false",
         "Whether the keys of conflicts, which are data, are shown in reports and in the log.",
     ),
+    boolean(
+        "privacy",
+        "show_tags",
+        "false",
+        "Whether the tags of sqlcommenter that tell places in a program are shown with the transactions that retries cost most.",
+    ),
     text(
         "http",
         "listen",
@@ -337,7 +343,7 @@ pub static RULE_KEYS: &[Key] = &[
 ];
 
 /// The options that are read at the start only, by their paths: sockets, the form of the log, and what is shared by all sessions.
-pub const READ_AT_START: [&str; 11] = [
+pub const READ_AT_START: [&str; 12] = [
     "proxy.listen",
     "proxy.unix_socket_directory",
     "retry.max_concurrent_replays",
@@ -346,6 +352,7 @@ pub const READ_AT_START: [&str; 11] = [
     "report.max_tables",
     "report.adviser",
     "privacy.show_keys",
+    "privacy.show_tags",
     "http.listen",
     "traces.endpoint",
     "log.format",

@@ -71,6 +71,7 @@ fn other_value(key: &Key) -> &'static str {
         ("report.lookup_user", "looker"),
         ("report.lookup_password_file", "looker.password"),
         ("privacy.show_keys", "true"),
+        ("privacy.show_tags", "true"),
         ("http.listen", ""),
         ("traces.endpoint", "http://127.0.0.1:4318/v1/traces"),
         ("log.format", "json"),

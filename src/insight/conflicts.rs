@@ -41,6 +41,8 @@ struct Replays {
 pub(super) struct Met {
     pub(super) object: Object,
     pub(super) statement: Option<Fingerprint>,
+    /// Where in a program the transaction comes from, as it says itself.
+    pub(super) tags: Option<Box<str>>,
 }
 
 /// A statement in a database; a COMMIT is none.

@@ -15,6 +15,7 @@ mod report;
 mod session;
 mod shape;
 mod statements;
+mod tags;
 mod top;
 mod transactions;
 
@@ -51,11 +52,13 @@ pub struct Options {
     pub adviser: bool,
     /// Whether keys of conflicts are shown: there is data in them.
     pub show_keys: bool,
+    /// Whether the tags of sqlcommenter are shown that tell places in a program.
+    pub show_tags: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_entries: 100, max_tables: 50, adviser: false, show_keys: false }
+        Self { max_entries: 100, max_tables: 50, adviser: false, show_keys: false, show_tags: false }
     }
 }
 
@@ -205,7 +208,7 @@ impl Insight {
         if matches!(end.outcome, Outcome::Surfaced(_)) {
             self.conflicts.surfaced(&met);
         }
-        self.transactions.retried(&shape, end);
+        self.transactions.retried(&shape, end, met.tags.as_deref());
         Some(Story {
             contended: self.contended(&met),
             statement: met.statement.map(statements::label),
@@ -236,7 +239,9 @@ impl Insight {
         let table = statement.or(last).and_then(|statement| self.statements.get(statement)?.table.clone());
         let place = Place::of(encounter.error);
         let object = place.object(&session.who.database, table, self.options.show_keys);
-        let met = Met { object, statement };
+        let of_tags = |statement: Statement<'_>| tags::tags(statement.sql?);
+        let tags = if self.options.show_tags { encounter.statements().find_map(of_tags) } else { None };
+        let met = Met { object, statement, tags };
         self.conflicts.met(&met, encounter.cause);
         let contended = self.contended(&met);
         session.meet(met);

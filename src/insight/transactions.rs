@@ -45,6 +45,8 @@ struct Costs {
     retry_micros_max: u64,
     /// Why it was surfaced the last time.
     reason: Option<Reason>,
+    /// Where in a program the last of them came from.
+    tags: Option<Box<str>>,
 }
 
 /// What is known of transactions by their shapes.
@@ -67,8 +69,8 @@ impl Transactions {
         Self { costs: Mutex::new(Top::new(entries)), covered: Mutex::new(covered) }
     }
 
-    /// A transaction that had met conflicts has ended.
-    pub(super) fn retried(&self, shape: &Shape, end: &TransactionEnd) {
+    /// A transaction that had met conflicts has ended, which had these tags.
+    pub(super) fn retried(&self, shape: &Shape, end: &TransactionEnd, tags: Option<&str>) {
         let retry = micros(end.retry_time);
         let mut costs = self.costs.lock().unwrap_or_else(PoisonError::into_inner);
         let figures = costs.add(shape, retry.max(1));
@@ -77,6 +79,9 @@ impl Transactions {
         if let Outcome::Surfaced(reason) = end.outcome {
             figures.surfaced += 1;
             figures.reason = Some(reason);
+        }
+        if let Some(tags) = tags.filter(|tags| figures.tags.as_deref() != Some(*tags)) {
+            figures.tags = Some(tags.into());
         }
         figures.attempts_max = figures.attempts_max.max(end.attempts.into());
         figures.retry_micros += retry;
@@ -105,6 +110,7 @@ impl Transactions {
                 Value::seconds(figures.retry_micros),
                 Value::seconds(figures.retry_micros_max),
                 figures.reason.map(Reason::name).into(),
+                figures.tags.as_deref().into(),
                 shape.outline.text(texts).into(),
             ]
         };
@@ -144,6 +150,7 @@ pub(super) const COLUMNS: &[Column] = &[
     number("retry_s"),
     number("longest_retry_s"),
     text("last_reason"),
+    text("last_tags"),
     text("statements"),
 ];
 

@@ -221,3 +221,20 @@ async fn what_loses_data_without_an_error_is_told_to_who_asks_for_it() {
     assert_eq!(wire.query("UPDATE kv SET v = 12 WHERE k = 1").await, "UPDATE 1 I");
     assert!(rows(&off, "advice").await.is_empty());
 }
+
+#[tokio::test]
+async fn where_in_a_program_a_transaction_comes_from_is_told_to_who_has_allowed_it() {
+    for (allowed, expected) in [("false", Value::Null), ("true", "action=/pay controller=till".into())] {
+        let scene = Operated::start(&[("REPRISE_PRIVACY_SHOW_TAGS", allowed)]).await;
+        let mut wire = scene.application().await;
+        assert_eq!(wire.query("BEGIN").await, "BEGIN T");
+        let tagged = "INSERT INTO journal VALUES ('paid') \
+                      /*action='%2Fpay',controller='till',traceparent='00-5bd66ef5095369c7-01'*/";
+        assert_eq!(wire.query(tagged).await, "INSERT 0 1 T");
+        assert_eq!(wire.query("SELECT conflict('first', 1)").await, "(passed) SELECT 1 T");
+        assert_eq!(wire.query("COMMIT").await, "COMMIT I");
+        let row = rows(&scene, "transactions").await.remove(0);
+        assert_eq!(row["last_tags"], expected, "{row}");
+        assert!(!row.to_string().contains("5bd66ef5095369c7"));
+    }
+}
