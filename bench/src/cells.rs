@@ -143,11 +143,11 @@ impl Ground {
         let (transactions, rate) = match &cell.load {
             Load::Pgbench { protocol, builtin, clients, connects } => {
                 let more: &[_] = if *connects { &["--connect"] } else { &[] };
-                self.pgbench(peer.address, protocol, builtin, *clients, more, cell.is_encrypted).await?
+                self.pgbench(peer, protocol, builtin, *clients, more).await?
             }
             Load::Pipelined => self.pipelined(peer).await?,
             Load::Bulk { statement, input } => {
-                self.bulk(peer.address, statement, *input, cell.is_encrypted).await?;
+                self.bulk(peer, statement, *input).await?;
                 (1.0, 1.0 / begin.elapsed().as_secs_f64())
             }
         };
@@ -160,15 +160,14 @@ impl Ground {
 
     async fn pgbench(
         &self,
-        address: SocketAddr,
+        peer: &Peer,
         protocol: &str,
         builtin: &str,
         clients: u32,
         more: &[&str],
-        encrypted: bool,
     ) -> Result<(f64, f64)> {
         let mut command = Command::new("pgbench");
-        encrypt(at(&mut command, address), encrypted).args([
+        at(&mut command, peer.address).env("PGSSLMODE", peer.ssl_mode).args([
             "--no-vacuum",
             "--protocol",
             protocol,
@@ -201,9 +200,9 @@ impl Ground {
         Ok((f64::from(statements), f64::from(statements) / begin.elapsed().as_secs_f64()))
     }
 
-    async fn bulk(&self, address: SocketAddr, statement: &str, input: bool, encrypted: bool) -> Result<()> {
-        let mut command = psql(address, statement);
-        encrypt(&mut command, encrypted);
+    async fn bulk(&self, peer: &Peer, statement: &str, input: bool) -> Result<()> {
+        let mut command = psql(peer.address, statement);
+        command.env("PGSSLMODE", peer.ssl_mode);
         if input {
             command.stdin(fs::File::open(&self.rows)?);
         }
@@ -216,10 +215,6 @@ impl Ground {
 fn at(command: &mut Command, address: SocketAddr) -> &mut Command {
     command.arg(format!("--host={}", address.ip())).arg(format!("--port={}", address.port()));
     command.arg("--username=postgres").env("PGSSLMODE", "disable").env_remove("PGOPTIONS")
-}
-
-fn encrypt(command: &mut Command, encrypted: bool) -> &mut Command {
-    command.env("PGSSLMODE", if encrypted { "require" } else { "disable" })
 }
 
 fn psql(address: SocketAddr, statement: &str) -> Command {

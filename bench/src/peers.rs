@@ -33,6 +33,8 @@ pub(crate) struct Peer {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) pid: u32,
+    /// The `sslmode` of its clients.
+    pub(crate) ssl_mode: &'static str,
     _child: Child,
     _directory: TempDir,
 }
@@ -67,7 +69,8 @@ impl Peer {
             tokio::time::sleep(READINESS_INTERVAL).await;
         }
         let pid = child.id().context("it runs")?;
-        Ok(Self { name, address, pid, _child: child, _directory: directory })
+        let ssl_mode = if identity.is_some() { "require" } else { "disable" };
+        Ok(Self { name, address, pid, ssl_mode, _child: child, _directory: directory })
     }
 
     /// Where a driver connects to.

@@ -165,16 +165,7 @@ mod tests {
     #[test]
     fn a_sample_corrects_what_was_counted() {
         let figures = Figures::default();
-        let end = TransactionEnd {
-            outcome: Outcome::Committed,
-            explicit: true,
-            attempts: 1,
-            conflicts: 0,
-            retry_time: Duration::ZERO,
-            journal_bytes: 0,
-            not_replayable: None,
-        };
-        (0..20).for_each(|_| figures.count(&end, 100));
+        (0..20).for_each(|_| figures.count(&TransactionEnd::CALM, 100));
         figures.correct(Reason::AdvisoryLock, 16, 150);
         let sums = figures.sums();
         assert_eq!((sums.transactions, sums.replayable, sums.replayable_micros), (20, 4, 0));
@@ -186,12 +177,10 @@ mod tests {
         let figures = Figures::default();
         let end = |not_replayable, outcome, conflicts| TransactionEnd {
             outcome,
-            explicit: true,
-            attempts: 1,
             conflicts,
             retry_time: Duration::from_millis(2),
-            journal_bytes: 0,
             not_replayable,
+            ..TransactionEnd::CALM
         };
         figures.count(&end(None, Outcome::Committed, 2), 3000);
         figures.count(&end(Some(Reason::SessionState), Outcome::Committed, 0), 3000);

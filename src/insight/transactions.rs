@@ -156,8 +156,6 @@ pub(super) const COLUMNS: &[Column] = &[
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::replay::Fingerprint;
 
@@ -168,15 +166,7 @@ mod tests {
     }
 
     fn end(not_replayable: Option<Reason>) -> TransactionEnd {
-        TransactionEnd {
-            outcome: Outcome::Committed,
-            explicit: true,
-            attempts: 1,
-            conflicts: 0,
-            retry_time: Duration::ZERO,
-            journal_bytes: 0,
-            not_replayable,
-        }
+        TransactionEnd { not_replayable, ..TransactionEnd::CALM }
     }
 
     #[test]

@@ -255,10 +255,14 @@ impl Engine {
                 encode::query(&mut bytes, COMMIT);
                 self.outstanding.push(tag::QUERY, owner);
             }
-            _ if self.unit.enclosed => self.roll_block_back(out),
             _ => {
-                encode::query(&mut bytes, ROLLBACK);
-                self.outstanding.push(tag::QUERY, Owner::Control(Control::EndFailedCommit));
+                let ours = Owner::Control(Control::EndFailedCommit);
+                if self.unit.enclosed {
+                    self.run_beside(ROLLBACK, ours, ours, &mut bytes);
+                } else {
+                    encode::query(&mut bytes, ROLLBACK);
+                    self.outstanding.push(tag::QUERY, ours);
+                }
             }
         }
         out.backend(&bytes);

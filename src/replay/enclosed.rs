@@ -42,17 +42,9 @@ impl Engine {
         self.run_beside(cockroach::BEGIN, owner, owner, bytes);
     }
 
-    /// Ends the block without a commit. The client gets the ReadyForQuery.
-    pub(super) fn roll_block_back(&mut self, out: &mut impl Output) {
-        let owner = Owner::Control(Control::EndFailedCommit);
-        let mut bytes = Vec::new();
-        self.run_beside(cockroach::ROLLBACK, owner, owner, &mut bytes);
-        out.backend(&bytes);
-    }
-
     /// A statement of ours in a cycle of its own. It goes under a name: PostgreSQL drops the client's unnamed statement at a simple
     /// query, and where no block is to be seen the client may use it again.
-    fn run_beside(&mut self, sql: &str, owner: Owner, end: Owner, bytes: &mut Vec<u8>) {
+    pub(super) fn run_beside(&mut self, sql: &str, owner: Owner, end: Owner, bytes: &mut Vec<u8>) {
         encode::run_named(bytes, BLOCK_NAME, sql.as_bytes());
         encode::sync(bytes);
         self.outstanding.push_named(owner);

@@ -93,6 +93,20 @@ pub struct TransactionEnd {
     pub not_replayable: Option<Reason>,
 }
 
+#[cfg(test)]
+impl TransactionEnd {
+    /// One that met no conflict, for tests to alter.
+    pub(crate) const CALM: Self = Self {
+        outcome: Outcome::Committed,
+        explicit: true,
+        attempts: 1,
+        conflicts: 0,
+        retry_time: Duration::ZERO,
+        journal_bytes: 100,
+        not_replayable: None,
+    };
+}
+
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {

@@ -217,14 +217,6 @@ impl Names {
         !self.closed
     }
 
-    /// Whether there is anything to ask [`Self::are_lost`] about.
-    pub(super) fn may_be_lost(&self) -> bool {
-        !matches!(self.unnamed, Unnamed::Untouched | Unnamed::Made)
-            || self.closed_from_before
-            || self.remade
-            || self.uncertain
-    }
-
     /// Whether a replay could meet other statements under these names, or leave others behind should it be given up midway.
     /// In a transaction block even an unnamed one that stays is lost: the requests that restart the block may drop it.
     pub(super) fn are_lost(&self, explicit: bool) -> bool {

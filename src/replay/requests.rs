@@ -174,7 +174,7 @@ impl Engine {
             }
             self.discarding = false;
         }
-        if tag == tag::QUERY && self.is_answered_here(frame, out) {
+        if tag == tag::QUERY && self.answer_here(frame, out) {
             return Step::Drop;
         }
         if self.may_ignore_locks()
@@ -191,7 +191,7 @@ impl Engine {
     }
 
     /// Answers a Query of which the server hears nothing. False if it is none.
-    fn is_answered_here(&mut self, frame: &[u8], out: &mut impl Output) -> bool {
+    fn answer_here(&mut self, frame: &[u8], out: &mut impl Output) -> bool {
         self.answer_lock(frame, out) || self.answer_setting(frame, out)
     }
 

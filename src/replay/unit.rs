@@ -219,7 +219,7 @@ impl Unit {
     pub(super) fn obstacle(&self, dialect: Dialect) -> Option<Reason> {
         let has = |class| self.classes.has(class);
         let prepared = self.cursors_from_before || self.settings_prepared || self.locks_prepared;
-        if !(self.classes.may_hinder() || prepared || self.names.may_be_lost()) {
+        if !(self.classes.may_hinder() || prepared || self.names.are_lost(true)) {
             return None;
         }
         if self.names.are_lost(self.explicit) {

@@ -227,12 +227,11 @@ mod tests {
     fn end(outcome: Outcome, conflicts: u32) -> Event {
         Event::TransactionEnded(TransactionEnd {
             outcome,
-            explicit: true,
             attempts: conflicts + 1,
             conflicts,
             retry_time: Duration::from_millis(25),
             journal_bytes: 99,
-            not_replayable: None,
+            ..TransactionEnd::CALM
         })
     }
 

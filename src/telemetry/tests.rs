@@ -9,16 +9,6 @@ use crate::insight::{Session, Who};
 use crate::replay::{Cause, Outcome, Phase, Reason, TransactionEnd};
 use crate::wire::SqlState;
 
-const CALM: TransactionEnd = TransactionEnd {
-    outcome: Outcome::Committed,
-    explicit: true,
-    attempts: 1,
-    conflicts: 0,
-    retry_time: Duration::ZERO,
-    journal_bytes: 100,
-    not_replayable: None,
-};
-
 fn session() -> Session {
     Session::new(1, Who::default(), String::new(), ["transparent", "postgres"], CancellationToken::new())
 }
@@ -96,8 +86,11 @@ fn transactions_are_counted_by_outcome_and_kind() {
     ];
     for outcome in outcomes {
         for (explicit, kind) in [(true, "explicit"), (false, "autocommit")] {
-            let telemetry =
-                recorded(&[Event::TransactionEnded(TransactionEnd { outcome, explicit, ..CALM })]);
+            let telemetry = recorded(&[Event::TransactionEnded(TransactionEnd {
+                outcome,
+                explicit,
+                ..TransactionEnd::CALM
+            })]);
             let name = outcome.name();
             let labels = format!("dialect=\"postgres\",kind=\"{kind}\",outcome=\"{name}\"");
             let series = format!("reprise_transactions_total{{{labels}}}");
@@ -110,7 +103,12 @@ fn transactions_are_counted_by_outcome_and_kind() {
 
 #[test]
 fn conflicts_are_hidden_unless_the_client_was_shown_one() {
-    let met = TransactionEnd { attempts: 4, conflicts: 3, retry_time: Duration::from_millis(30), ..CALM };
+    let met = TransactionEnd {
+        attempts: 4,
+        conflicts: 3,
+        retry_time: Duration::from_millis(30),
+        ..TransactionEnd::CALM
+    };
     let surfaced = Outcome::Surfaced(Reason::AttemptsExhausted);
     let telemetry = recorded(&[
         Event::TransactionEnded(met),
@@ -128,7 +126,7 @@ fn conflicts_are_hidden_unless_the_client_was_shown_one() {
 #[test]
 fn what_cannot_be_replayed_is_counted_by_reason_without_a_conflict_too() {
     for reason in Reason::ALL {
-        let end = TransactionEnd { not_replayable: Some(reason), ..CALM };
+        let end = TransactionEnd { not_replayable: Some(reason), ..TransactionEnd::CALM };
         let telemetry = recorded(&[Event::TransactionEnded(end)]);
         assert_eq!(value(&telemetry, &format!("reprise_not_replayable_total{{reason=\"{reason}\"}}")), 1.0);
     }
