@@ -137,10 +137,13 @@ pub(super) fn optional<T>(
 pub(super) fn plain_url(text: &str) -> Result<String, String> {
     let is_plain =
         |url: &Uri| url.scheme_str() == Some("http") && url.host().is_some_and(|host| !host.is_empty());
-    let url = text.parse::<Uri>().ok().filter(is_plain).filter(|_| !text.contains('@'));
-    match url {
+    match text.parse::<Uri>().ok().filter(is_plain) {
+        // What is wrong is shown too, so that it is not repeated here.
+        _ if text.contains('@') => {
+            Err("a user or a password in a URL would be shown; give it without".to_owned())
+        }
         Some(_) => Ok(text.to_owned()),
-        None => Err(format!("\"{text}\" is not http://HOST:PORT/PATH, without TLS and without a password")),
+        None => Err(format!("\"{text}\" is not http://HOST:PORT/PATH, without TLS")),
     }
 }
 
@@ -215,6 +218,18 @@ fn within<T: PartialOrd>(value: T, allowed: &RangeInclusive<T>) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_with_a_password_is_refused_and_not_repeated() {
+        assert_eq!(
+            plain_url("http://127.0.0.1:4318/v1/traces").as_deref(),
+            Ok("http://127.0.0.1:4318/v1/traces")
+        );
+        for url in ["http://ann:secret@h/", "https://ann:secret@h/", "ann:secret@h"] {
+            assert!(plain_url(url).is_err_and(|error| !error.contains("secret")), "{url}");
+        }
+        assert!(plain_url("https://h/").is_err_and(|error| error.contains("https://h/")));
+    }
 
     #[test]
     fn hosts_are_names_or_addresses() {
