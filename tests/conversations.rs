@@ -11,9 +11,9 @@
 //! ```
 //!
 //! Besides: `wait` lets the time pass to the engine's deadline, `cancel` is a CancelRequest (`cancel forwarded` where it must
-//! go to the server too), `admit` gives a replay its turn, `hang up` closes the client's and `crash` the server's connection, `closed` says that the engine
+//! go to the server too), `admit` gives a replay its turn, `enter` a transaction its place, `hang up` closes the client's and `crash` the server's connection, `closed` says that the engine
 //! ends the session, and `= ...` is an event that it reports. `@dialect` and `@policy` set up a case; BEGIN is
-//! sent immediately unless the policy says otherwise. With `@turns wait` every replay waits for its turn. In a case with `@reads apart` the client awaits each answer.
+//! sent immediately unless the policy says otherwise. With `@turns wait` every replay waits for its turn, with `@places wait` every transaction for a place. In a case with `@reads apart` the client awaits each answer.
 //!
 //! Every case is played three times: frame by frame, byte by byte, and with neighbouring messages in one read.
 //! `BLESS=1 cargo test --test conversations` writes what the engine does into the files: read the diff before you commit it.
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use golden::{Backend, Frontend};
-use reprise::replay::{Begin, Dialect, Engine, Event, LockTable, Mode, Output, Policy};
+use reprise::replay::{Begin, Dialect, Engine, Event, Fingerprint, LockTable, Mode, Output, Place, Policy};
 
 /// Known hazards of replaying transactions: each has its cases in `hazards.txt`.
 const HAZARDS: u32 = 30;
@@ -39,6 +39,8 @@ struct Record {
     held_bytes: usize,
     /// Whether replays wait for their turn.
     turns_wait: bool,
+    /// Whether transactions wait for a place.
+    places_wait: bool,
 }
 
 impl Output for Record {
@@ -57,6 +59,12 @@ impl Output for Record {
     }
     fn admit(&mut self, _: Duration) -> bool {
         !self.turns_wait
+    }
+    fn governs(&self) -> bool {
+        self.places_wait
+    }
+    fn enter(&mut self, _: Duration, _: Fingerprint, _: Duration, _: bool) -> Place {
+        Place::Awaited
     }
     fn close(&mut self) {
         self.closed = true;
@@ -85,7 +93,8 @@ impl World {
     fn new(case: &Case, cut: Cut) -> Self {
         let engine = Engine::new(Arc::new(case.policy.clone()), case.dialect, 1);
         let (from_client, from_server) = (Vec::new(), Vec::new());
-        let record = Record { turns_wait: case.turns_wait, ..Record::default() };
+        let record =
+            Record { turns_wait: case.turns_wait, places_wait: case.places_wait, ..Record::default() };
         Self { engine, now: Duration::ZERO, record, from_client, from_server, cut }
     }
 
@@ -128,6 +137,9 @@ impl World {
         } else if line == "admit" {
             self.engine.admitted(self.now, &mut self.record);
             self.take_requests();
+        } else if line == "enter" {
+            self.engine.place_granted(self.now, &mut self.record);
+            self.take_requests();
         } else if line == "cancel" || line == "cancel forwarded" {
             let forwarded = self.engine.cancel(self.now, &mut self.record);
             assert_eq!(forwarded, line == "cancel forwarded", "whether the cancel goes to the server");
@@ -167,6 +179,8 @@ struct Case {
     together: bool,
     /// Whether replays wait for their turn.
     turns_wait: bool,
+    /// Whether transactions wait for a place.
+    places_wait: bool,
     lines: Vec<String>,
 }
 
@@ -178,6 +192,7 @@ impl Case {
             ["@dialect", "postgres"] => self.dialect = Dialect::Postgres,
             ["@reads", "apart"] => self.together = false,
             ["@turns", "wait"] => self.turns_wait = true,
+            ["@places", "wait"] => self.places_wait = true,
             ["@policy", ref settings @ ..] => settings.iter().for_each(|setting| self.set_policy(setting)),
             _ => panic!("{}: {head}", self.name),
         }
@@ -277,6 +292,7 @@ fn parse(text: &str) -> (Vec<String>, Vec<Case>) {
                 policy: Policy { begin: Begin::Immediate, ..Policy::default() },
                 together: true,
                 turns_wait: false,
+                places_wait: false,
                 lines: Vec::new(),
             }),
             (None, None) => head.push(line.to_owned()),

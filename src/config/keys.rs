@@ -255,14 +255,14 @@ pub static KEYS: &[Key] = &[
     text(
         "governor",
         "mode",
-        "off",
+        "on",
         "Contending transactions: \"on\" lets as many run at a time as get the most done, \"observe\" only counts, \"off\".",
     ),
     text(
         "governor",
         "max_wait",
-        "10s",
-        "Wait after which a transaction is let in anyway, unless its queue moves.",
+        "30s",
+        "Longest wait for a place; a third of it where nobody leaves the queue. After it a transaction is let in anyway.",
     ),
     text(
         "governor",
@@ -339,7 +339,18 @@ pub static RULE_KEYS: &[Key] = &[
     text("rules", "user", "*", "Users that the rule is for; * stands for any characters, ? for one."),
     text("rules", "database", "*", "Databases that it is for."),
     text("rules", "application_name", "*", "Applications that it is for, by application_name."),
-    text("rules", "mode", "", "What to do about their conflicts, as in retry.mode; must be given."),
+    text(
+        "rules",
+        "mode",
+        "",
+        "What to do about their conflicts, as in retry.mode; \"\" leaves that to other rules.",
+    ),
+    text(
+        "rules",
+        "governor",
+        "",
+        "Whether their contending transactions wait, as in governor.mode; likewise.",
+    ),
 ];
 
 /// The options that are read at the start only, by their paths: sockets, the form of the log, and what is shared by all sessions.

@@ -167,10 +167,19 @@ impl Config {
         self.retry.policy.clone()
     }
 
-    /// What is done about the conflicts of a client that does not say so itself: by the first rule for it, or by `retry.mode`.
+    /// What is done about the conflicts of a client that does not say so itself: by the first rule for it that tells, or by
+    /// `retry.mode`.
     pub fn mode_for(&self, client: &Client) -> Mode {
-        let rule = self.rules.iter().find(|rule| rule.fits(client));
-        rule.map_or(self.retry.policy.mode, |rule| rule.mode)
+        self.rules_for(client).find_map(|rule| rule.mode).unwrap_or(self.retry.policy.mode)
+    }
+
+    /// What the governor does with the transactions of a client: by the first rule for it that tells, or by `governor.mode`.
+    pub fn governor_for(&self, client: &Client) -> governor::Mode {
+        self.rules_for(client).find_map(|rule| rule.governor).unwrap_or(self.governor.mode)
+    }
+
+    fn rules_for(&self, client: &Client) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| rule.fits(client))
     }
 }
 

@@ -172,21 +172,25 @@ impl Reader<'_> {
         let patterns = ["user", "database", "application_name"].map(|name| of(name).text.parse::<Pattern>());
         let everybody = patterns.iter().all(|pattern| *pattern == "*".parse());
         let [user, database, application_name] = patterns;
-        let mode = of("mode");
-        let message = match choice(Mode::ALL.map(|mode| (mode.name(), mode)))(&mode.text) {
-            Err(_) if mode.text.is_empty() => "a rule must say its mode".to_owned(),
-            Err(message) => message,
-            Ok(_) if everybody => {
-                "the rule is for everybody: name a user, a database or an application_name, \
-                                   or set retry.mode"
-                    .to_owned()
+        let (mode, governor) = (of("mode"), of("governor"));
+        let modes = choice(Mode::ALL.map(|mode| (mode.name(), mode)));
+        let governors = choice(governor::Mode::ALL.map(|mode| (mode.name(), mode)));
+        let read = (optional(modes)(&mode.text), optional(governors)(&governor.text));
+        let (wrong, message) = match read {
+            (Err(message), _) => ("mode", message),
+            (_, Err(message)) => ("governor", message),
+            (Ok(None), Ok(None)) => ("mode", "a rule must say its mode, or that of its governor".to_owned()),
+            _ if everybody => {
+                let message = "the rule is for everybody: name a user, a database or an application_name, \
+                               or set retry.mode or governor.mode";
+                ("mode", message.to_owned())
             }
-            Ok(mode) => {
+            (Ok(mode), Ok(governor)) => {
                 let (user, database, application_name) = (user.ok()?, database.ok()?, application_name.ok()?);
-                return Some(Rule { user, database, application_name, mode });
+                return Some(Rule { user, database, application_name, mode, governor });
             }
         };
-        self.report(mode.origin.clone(), "rules", "mode", message);
+        self.report(of(wrong).origin.clone(), "rules", wrong, message);
         None
     }
 

@@ -1,6 +1,8 @@
-//! Rules: what is done about conflicts for some users, databases or applications. The first rule that fits decides.
+//! Rules: what is done about conflicts for some users, databases or applications. Of those that fit the first that says
+//! something about a matter decides it.
 
 use super::value::Pattern;
+use crate::governor;
 use crate::replay::Mode;
 
 /// One `[[rules]]` table.
@@ -12,8 +14,10 @@ pub struct Rule {
     pub database: Pattern,
     /// The applications that it is for.
     pub application_name: Pattern,
-    /// What is done about conflicts there.
-    pub mode: Mode,
+    /// What is done about conflicts there, if the rule says so.
+    pub mode: Option<Mode>,
+    /// What the governor does there, if the rule says so.
+    pub governor: Option<governor::Mode>,
 }
 
 /// Who connects, as the startup packet tells.

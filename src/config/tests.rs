@@ -111,7 +111,7 @@ fn the_committed_file_is_the_table_of_options() {
         write!(expected, "# {}\n{} = {}\n", key.help, key.name, key.form.literal(key.default)).unwrap();
     }
     expected.push_str(
-        "\n# Rules: what is different for some clients. The first one that fits decides; without one retry.mode does.\n\
+        "\n# Rules: what is different for some clients. Of those that fit the first that says something decides it.\n\
          # [[rules]]\n",
     );
     for key in RULE_KEYS {
@@ -214,17 +214,20 @@ fn all_problems_are_told_in_the_order_of_the_file() {
 
 #[test]
 fn the_first_rule_that_fits_decides() {
-    let text = "[retry]\nmode = \"observe\"\n[[rules]]\nuser = \"batch-*\"\ndatabase = \"bank\"\nmode = \"off\"\n\
-                [[rules]]\napplication_name = \"report?\"\nmode = \"transparent\"\n";
+    let text = "[governor]\nmode = \"on\"\n[retry]\nmode = \"observe\"\n[[rules]]\nuser = \"batch-*\"\ndatabase = \"bank\"\nmode = \"off\"\n\
+                [[rules]]\napplication_name = \"report?\"\nmode = \"transparent\"\n\
+                [[rules]]\nuser = \"batch-*\"\nmode = \"transparent\"\ngovernor = \"off\"\n";
     let (config, settings) = from_file(text).expect("valid");
-    let mode = |user: &str, database: &str, application_name: &str| {
+    let modes = |user: &str, database: &str, application_name: &str| {
         let [user, database, application_name] =
             [user, database, application_name].map(|n| n.as_bytes().into());
-        config.mode_for(&Client { user, database, application_name })
+        let client = Client { user, database, application_name };
+        (config.mode_for(&client), config.governor_for(&client))
     };
-    assert_eq!(mode("batch-7", "bank", "report1"), Mode::Off);
-    assert_eq!(mode("batch-7", "shop", "report1"), Mode::Transparent);
-    assert_eq!(mode("ann", "bank", ""), Mode::Observe);
+    let (off, default) = (governor::Mode::Off, governor::Mode::On);
+    assert_eq!(modes("batch-7", "bank", "report1"), (Mode::Off, off));
+    assert_eq!(modes("batch-7", "shop", "report1"), (Mode::Transparent, off));
+    assert_eq!(modes("ann", "bank", ""), (Mode::Observe, default));
     let (again, _) = from_file(&settings.to_string()).expect("it is written as it was read");
     assert_eq!(again, config);
 }
@@ -236,12 +239,12 @@ fn what_is_wrong_with_a_rule_is_told_with_its_line() {
     assert_eq!(
         from_file(text).unwrap_err(),
         [
-            "f:1: rules.mode: a rule must say its mode",
-            "f:5: rules.mode: \"oserve\" is unknown; did you mean \"observe\"? allowed: \"transparent\", \"observe\", \"off\"",
-            "f:7: rules.mode: the rule is for everybody: name a user, a database or an application_name, or set retry.mode",
+            "f:1: rules.mode: a rule must say its mode, or that of its governor",
+            "f:5: rules.mode: \"oserve\" is unknown; did you mean \"observe\"? allowed: \"transparent\", \"observe\", \"off\"; \"\" for none",
+            "f:7: rules.mode: the rule is for everybody: name a user, a database or an application_name, or set retry.mode or governor.mode",
             "f:9: rules.usr: unknown key; did you mean user?",
             "f:10: rules.database: expected a string, found float",
-            "f:11: rules.mode: the rule is for everybody: name a user, a database or an application_name, or set retry.mode",
+            "f:11: rules.mode: the rule is for everybody: name a user, a database or an application_name, or set retry.mode or governor.mode",
         ]
     );
     assert_eq!(

@@ -71,11 +71,12 @@ impl<T> Class<T> {
         self.queue.remove(ticket)
     }
 
-    /// Somebody has waited as long as it should: it gets a place whatever the limit is, unless the queue moves. Then its turn
-    /// comes, and to let in everybody whom a crowd has delayed would only delay all of them. False if it waits on: to be asked
-    /// again after [`STUCK`].
-    pub fn admit_anyway(&mut self, now: Duration, ticket: Ticket) -> bool {
-        let admitted = now.saturating_sub(self.moved) >= STUCK && self.queue.remove(ticket);
+    /// Somebody has lost its patience, or, if it is `overdue`, has waited as long as anybody may: it gets a place whatever the
+    /// limit is. While the queue moves who is only impatient waits on, to ask again after [`STUCK`]: its turn comes, and to let
+    /// in everybody whom a crowd has delayed would only delay all of them. False if it waits on.
+    pub fn admit_anyway(&mut self, now: Duration, ticket: Ticket, overdue: bool) -> bool {
+        let stuck = now.saturating_sub(self.moved) >= STUCK;
+        let admitted = (stuck || overdue) && self.queue.remove(ticket);
         if admitted {
             self.moved = now;
             self.run_one_more(now);
@@ -129,6 +130,11 @@ impl<T> Class<T> {
     /// How many may run at a time; `None` for any number.
     pub const fn limit(&self) -> Option<u32> {
         self.limit.get()
+    }
+
+    /// How many more transactions are done per second than before there was a limit, as far as can be told.
+    pub fn gained(&self) -> f64 {
+        self.limit.gained()
     }
 
     /// How many run.

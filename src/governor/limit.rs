@@ -104,6 +104,8 @@ pub(super) struct Limit {
     hold: Duration,
     up: Probes,
     down: Probes,
+    /// Transactions done per second before there was a limit.
+    unlimited: f64,
     /// Until when so much waste is tolerated in an open class: limits were tried, and got less done.
     tolerated: (Duration, f64),
 }
@@ -119,6 +121,7 @@ impl Limit {
             hold: Duration::ZERO,
             up: Probes::soon(now),
             down: Probes::soon(now),
+            unlimited: 0.0,
             tolerated: (Duration::ZERO, 0.0),
         }
     }
@@ -126,6 +129,15 @@ impl Limit {
     /// How many may run at a time; `None` for any number.
     pub(super) const fn get(&self) -> Option<u32> {
         self.limit
+    }
+
+    /// How many more transactions are done per second than before there was a limit: an estimate, for the load may have changed
+    /// since. Zero where there is none.
+    pub(super) fn gained(&self) -> f64 {
+        match self.phase {
+            Phase::Open | Phase::Calibrating => 0.0,
+            Phase::Probing { base, .. } | Phase::Steady { base } => base.rate - self.unlimited,
+        }
     }
 
     /// Whether one more may run.
@@ -159,7 +171,9 @@ impl Limit {
         // So much for certain: a few conflicts may be an accident.
         let waste = (wasted - 1.5 * wasted.sqrt()) / attempts;
         let tolerated = if now < self.tolerated.0 { self.tolerated.1 } else { 0.0 };
-        if waste >= CONTENDED.max(tolerated) && self.window.sample().running > 1.2 {
+        let sample = self.window.sample();
+        if waste >= CONTENDED.max(tolerated) && sample.running > 1.2 {
+            self.unlimited = sample.rate;
             self.enter(now, Phase::Calibrating, Some(1));
         } else if self.window.attempts() >= WATCHED || self.window.elapsed() >= WATCHED_MAX {
             self.enter(now, Phase::Open, None);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::classes::Member;
+use super::member::Member;
 use super::turns::Place;
 use crate::insight::Session;
 use crate::replay::{self, Encounter, Event, Fingerprint, Output, Statement};

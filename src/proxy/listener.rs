@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::auth::{self, Failures};
 use super::cancel::{self, Registry};
-use super::classes::{Classes, Member};
+use super::classes::Classes;
 use super::connection::Connection;
 use super::console::{self, Desk};
 use super::crowd::{self, Crowd};
@@ -22,6 +22,7 @@ use super::handshake::{self, First, Introduction, Opened};
 use super::idle::Idle;
 use super::ledger::Ledger;
 use super::live::{Live, Setup};
+use super::member::Member;
 use super::names;
 use super::nametag::Nametag;
 use super::refusal::Refusal;
@@ -32,6 +33,7 @@ use super::tls::Stream;
 use super::turns::{Place, Turns};
 use super::workers::Workers;
 use crate::config::{Client, Proxy};
+use crate::governor;
 use crate::insight::{self, Who};
 use crate::replay::{Dialect, Engine, Mode};
 use crate::telemetry::Telemetry;
@@ -52,6 +54,7 @@ struct Manner {
     /// The number of the session.
     id: u64,
     mode: Mode,
+    governor: governor::Mode,
     /// Its client is told of transactions that were run again.
     report: bool,
     who: Who,
@@ -88,7 +91,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let shared = Arc::new(Shared {
-        classes: Arc::new(Classes::new(live.now().config.governor.clone(), Arc::clone(&telemetry))),
+        classes: Arc::new(Classes::new(Arc::clone(&telemetry))),
         turns: Turns::new(live.now().config.retry.max_concurrent_replays),
         live,
         telemetry,
@@ -103,7 +106,7 @@ pub async fn serve(
     });
     let listeners = listeners.into();
     let (workers, tasks) = (Workers::start()?, TaskTracker::new());
-    let _sweeper = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&shared.classes))));
+    let _sweeper = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&shared))));
     let insight = Arc::clone(shared.telemetry.insight());
     let _names = AbortOnDropHandle::new(tokio::spawn(names::look_up(Arc::clone(&shared.live), insight)));
     tokio::pin!(shutdown);
@@ -145,11 +148,11 @@ pub async fn serve(
 }
 
 /// Looks after the contention classes for as long as the proxy runs.
-async fn sweep(classes: Arc<Classes>) {
+async fn sweep(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        classes.sweep();
+        shared.classes.sweep(&shared.live.now().config.governor);
     }
 }
 
@@ -282,6 +285,7 @@ async fn welcome<'a>(
                 None => None,
             };
             let mode = asked.mode.unwrap_or_else(|| setup.config.mode_for(&asked.client));
+            let governor = setup.config.governor_for(&asked.client);
             let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
             // Sessions that are not followed are not told of either; and who replicates may be known by its very name.
             let names = setup.config.upstream.name_sessions && mode != Mode::Off;
@@ -290,7 +294,7 @@ async fn welcome<'a>(
             let introduction = Introduction { packet: &packet, nametag, login };
             let (telemetry, database, locks) = (&shared.telemetry, setup.database(), setup.lock_table(mode));
             let opened = handshake::enter(client, introduction, database, locks, telemetry).await?;
-            let manner = Manner { id, mode, report: asked.report, who: who(&asked.client) };
+            let manner = Manner { id, mode, governor, report: asked.report, who: who(&asked.client) };
             Ok(opened.map_or(Welcome::Done, |opened| {
                 Welcome::Session(Box::new(opened), manner, database_hash(&packet), seat)
             }))
@@ -333,7 +337,7 @@ fn begin(
     engine.report_replays(manner.report);
     let registration = shared.registry.register(opened.key.as_deref(), setup);
     let (telemetry, place) = (Arc::clone(&shared.telemetry), Place::new(shared.turns.clone()));
-    let member = Member::new(Arc::clone(&shared.classes), database);
+    let member = Member::new(Arc::clone(&shared.classes), setup.governor(manner.governor), database);
     let ledger = Ledger { session: entry.share(), telemetry, held: 0, place, member };
     let shutdown = Shutdown::new(&shared.shutdown, &entry.kill);
     let limits = &setup.config.proxy;

@@ -12,6 +12,7 @@ use super::refusal::Refusal;
 use super::sockets::Peer;
 use super::upstream::Database;
 use crate::config::{Client, Config, Settings};
+use crate::governor;
 use crate::replay::{LockTable, Mode, Policy};
 
 /// What new connections are served by.
@@ -42,6 +43,7 @@ pub(super) struct Setup {
     /// What was read from the files that it names.
     pub(super) credentials: Credentials,
     policy: Arc<Policy>,
+    governor: Arc<governor::Policy>,
 }
 
 impl Live {
@@ -82,7 +84,7 @@ impl Live {
         self.setup.rcu(|setup| {
             let mut config = setup.config.clone();
             config.retry.policy.mode = mode;
-            Setup { policy: Arc::new(config.policy()), credentials: setup.credentials.clone(), config }
+            Setup::new(config, setup.credentials.clone())
         });
     }
 }
@@ -93,7 +95,12 @@ impl Setup {
         for path in readable_by_others(&config) {
             tracing::warn!(file = %path.display(), "everybody on this machine may read this file: chmod 600");
         }
-        Ok(Self { policy: Arc::new(config.policy()), credentials, config })
+        Ok(Self::new(config, credentials))
+    }
+
+    fn new(config: Config, credentials: Credentials) -> Self {
+        let (policy, governor) = (Arc::new(config.policy()), Arc::new(config.governor.clone()));
+        Self { config, credentials, policy, governor }
     }
 
     /// Where the database is.
@@ -128,6 +135,15 @@ impl Setup {
             Arc::clone(&self.policy)
         } else {
             Arc::new(Policy { mode, lock_table, ..Policy::clone(&self.policy) })
+        }
+    }
+
+    /// What the governor may do to one session, with a mode of its own.
+    pub(super) fn governor(&self, mode: governor::Mode) -> Arc<governor::Policy> {
+        if mode == self.governor.mode {
+            Arc::clone(&self.governor)
+        } else {
+            Arc::new(governor::Policy { mode, ..governor::Policy::clone(&self.governor) })
         }
     }
 }

@@ -5,7 +5,7 @@
 //!    │       workers: a thread each for what is right of here
 //! listener ──> handshake ──> session ──> connection (client) ──┬──> tls
 //!                 │             │  └───> connection (server) ──┘
-//!                 │             │  └───> classes (what contends)
+//!                 │             │  └───> member ──> classes (what contends)
 //!                 ├── cancel ───┘
 //!                 └── console
 //! ```
@@ -25,6 +25,7 @@ mod isolation;
 mod ledger;
 mod listener;
 mod live;
+mod member;
 mod names;
 mod nametag;
 mod parameters;

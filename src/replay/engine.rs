@@ -309,7 +309,7 @@ impl Engine {
         self.unit.cancelled |= self.state.is_retrying();
         match self.state {
             State::Open if matches!(self.unit.gate, Gate::Waiting { .. }) => {
-                self.unit.gate = Gate::Cancelled;
+                self.cancel_at_gate(out);
                 false
             }
             State::BackingOff { .. } | State::Queued { .. } => {

@@ -136,7 +136,11 @@ pub(super) fn in_failed_transaction() -> Vec<u8> {
     )
 }
 
-/// The error of a statement that the client has cancelled while it was being retried.
+/// Why a cancelled statement did not run that has met no conflict.
+pub(super) const WAITED: &str =
+    "Reprise had it wait for a place among transactions that contend with it; it was not run.";
+
+/// The error of a statement that the client has cancelled while it waited, or while it was being retried.
 pub(super) fn cancelled(detail: &str) -> Vec<u8> {
     error(b"ERROR", SqlState::QUERY_CANCELED, "canceling statement due to user request", Some((b'D', detail)))
 }

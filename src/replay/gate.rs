@@ -11,11 +11,13 @@ use super::engine::{Engine, Output, Step};
 use super::event::Event;
 use super::fingerprint::Fingerprint;
 use super::journal::Effect;
+use super::outstanding::{Control, Owner};
 use super::policy::Mode;
 use super::reason::Reason;
 use super::state::State;
 use super::statement::Class;
 use crate::wire::backend::Status;
+use crate::wire::encode;
 use crate::wire::frontend::tag;
 
 /// Replays with a place that hardly pause.
@@ -59,6 +61,7 @@ impl Engine {
         let idle = self.state == State::Idle;
         let ahead = idle || (self.state == State::Open && self.unit.gate == Gate::Ahead);
         if !ahead
+            || self.outstanding.is_skipping()
             || self.policy.mode != Mode::Transparent
             || !matches!(tag, tag::QUERY | tag::PARSE | tag::BIND | tag::EXECUTE | tag::FUNCTION_CALL)
         {
@@ -92,6 +95,13 @@ impl Engine {
     /// What the transaction is about to do, as far as that is known.
     pub(super) fn first_statement(&self) -> Option<Fingerprint> {
         self.unit.statement.or_else(|| self.fingerprints.first(&self.journal))
+    }
+
+    /// The transaction will be run again. A request that waits for its first attempt's place is to ask anew, behind the replay.
+    pub(super) fn return_to_gate(&mut self) {
+        if matches!(self.unit.gate, Gate::Waiting { .. }) {
+            self.unit.gate = Gate::Ahead;
+        }
     }
 
     /// Asks for a place for a replay. Returns the pause before it, which is `pause` where there is no limit, and whether the
@@ -142,20 +152,45 @@ impl Engine {
         }
     }
 
-    /// A request that the client has cancelled while it waited: it is answered as the server would, and not run.
+    /// The client cancels what waits. Before it is told so it gets the answers to what it has sent before in the same batch: the
+    /// server is asked for them, for the rest of the batch has to wait until they are here.
+    pub(super) fn cancel_at_gate(&mut self, out: &mut impl Output) {
+        self.unit.gate = Gate::Cancelled;
+        if !self.outstanding.is_empty() && !self.outstanding.are_complete() {
+            let mut flush = Vec::new();
+            encode::flush(&mut flush);
+            out.backend(&flush);
+            self.outstanding.push(tag::FLUSH, Owner::Control(Control::Sync));
+        }
+    }
+
+    /// Whether what the client sends must wait: for a place, or for answers that it is to get before it is told of its cancel.
+    pub(super) fn is_held_at_gate(&self) -> bool {
+        match self.unit.gate {
+            Gate::Waiting { .. } => true,
+            Gate::Cancelled => !self.outstanding.is_empty(),
+            Gate::Ahead | Gate::Passed => false,
+        }
+    }
+
+    /// A request that the client has cancelled while it waited: it is answered as the server would, and not run. `None` if it
+    /// goes its way all the same: what was sent before it has failed, and the server passes over it.
     pub(super) fn cancelled_request(
         &mut self,
         now: Duration,
         tag: u8,
         frame: &[u8],
         out: &mut impl Output,
-    ) -> Step {
+    ) -> Option<Step> {
         self.unit.gate = Gate::Passed;
+        if self.outstanding.is_skipping() {
+            return None;
+        }
         if self.unit.begin == Begin::Deferred {
             (self.unit.begin, self.status) = (Begin::Sent, Status::Idle);
         }
         self.journal.push(tag, Effect::None, frame);
         self.give_up(now, Reason::Cancelled, out);
-        Step::Drop
+        Some(Step::Drop)
     }
 }

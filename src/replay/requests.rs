@@ -95,7 +95,7 @@ impl Engine {
         let unconfirmed = self.unit.begin == Begin::Unconfirmed && self.outstanding.ends_cycle();
         let waits = match self.state {
             State::Committing => self.unit.explicit,
-            State::Open => unconfirmed || matches!(self.unit.gate, Gate::Waiting { .. }),
+            State::Open => unconfirmed || self.is_held_at_gate(),
             State::Passthrough(_) => unconfirmed,
             state => state.is_retrying(),
         };
@@ -221,8 +221,10 @@ impl Engine {
         let classes = self.classes(tag, &frame[HEADER_BYTES..]);
         self.unit.count(tag, classes);
         self.show_request(tag, frame, out);
-        if self.unit.gate == Gate::Cancelled {
-            return self.cancelled_request(now, tag, frame, out);
+        if self.unit.gate == Gate::Cancelled
+            && let Some(step) = self.cancelled_request(now, tag, frame, out)
+        {
+            return step;
         }
         if self.can_defer(tag, classes, frame, next.is_none()) {
             return self.defer_begin(frame, out);

@@ -180,6 +180,7 @@ impl Engine {
         if now + pause > self.unit.started + self.unit.waited + self.policy.timeout {
             return self.give_up(now, Reason::RetryTimeout, out);
         }
+        self.return_to_gate();
         let (pause, awaits) = self.pause_or_place(now, attempt, pause, out);
         self.state = State::BackingOff { until: (!awaits).then_some(now + pause), since: now };
         if !awaits {

@@ -227,7 +227,9 @@ impl Engine {
         let original = std::mem::take(&mut self.unit.original);
         let error = match reason {
             Reason::Cancelled if ErrorFields::new(&original).sqlstate() != Some(SqlState::QUERY_CANCELED) => {
-                explain::cancelled(&explain::detail(reason, self.unit.attempts, elapsed, self.difference))
+                let of_conflict = || explain::detail(reason, self.unit.attempts, elapsed, self.difference);
+                let detail = (self.unit.conflicts > 0).then(of_conflict);
+                explain::cancelled(detail.as_deref().unwrap_or(explain::WAITED))
             }
             _ => self.annotated(&original, reason, elapsed),
         };

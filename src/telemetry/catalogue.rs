@@ -2,7 +2,7 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// One metric as Prometheus sees it.
@@ -167,6 +167,13 @@ pub static METRICS: &[Metric] = &[
         help: "Transactions of a class that wait for a place, as of the last second.",
     },
     Metric {
+        name: "reprise_governor_gained_per_second",
+        kind: Kind::Gauge,
+        labels: &["class"],
+        help: "Transactions of a class that are done per second beyond those before it had a limit; an estimate, below 0 \
+               if there are fewer.",
+    },
+    Metric {
         name: "reprise_governor_admissions_total",
         kind: Kind::Counter,
         labels: &["how"],
@@ -304,6 +311,11 @@ impl Maker<'_> {
     pub(super) fn gauges(&self, name: &str) -> IntGaugeVec {
         let (row, options) = row(name, "gauge");
         self.register(IntGaugeVec::new(options, row.labels))
+    }
+
+    pub(super) fn fractions(&self, name: &str) -> GaugeVec {
+        let (row, options) = row(name, "gauge");
+        self.register(GaugeVec::new(options, row.labels))
     }
 
     pub(super) fn gauge(&self, name: &str) -> IntGauge {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec};
+use prometheus::{GaugeVec, Histogram, IntCounter, IntGauge, IntGaugeVec};
 
 use super::catalogue::Maker;
-use crate::insight::{Column, Report, count, text};
+use crate::insight::{Column, Report, Value, count, number, text};
 
 /// How a transaction of a contention class got to its first statement, or to a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +39,8 @@ impl Admission {
 /// The label under which all classes together are shown.
 const ALL_CLASSES: &str = "all";
 
-const COLUMNS: &[Column] = &[text("class"), count("limit"), count("running"), count("waiting")];
+const COLUMNS: &[Column] =
+    &[text("class"), count("limit"), count("running"), count("waiting"), number("gained_per_second")];
 
 impl super::Telemetry {
     /// The columns of [`GovernorMetrics::report`].
@@ -47,7 +48,7 @@ impl super::Telemetry {
 }
 
 /// A contention class at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClassFigures {
     /// How many of its transactions may run at a time; `None` for any number.
     pub limit: Option<u32>,
@@ -55,6 +56,8 @@ pub struct ClassFigures {
     pub running: u32,
     /// How many wait.
     pub waiting: usize,
+    /// How many more are done per second than before there was a limit; an estimate.
+    pub gained: f64,
 }
 
 /// The metrics of the governor.
@@ -63,6 +66,7 @@ pub struct GovernorMetrics {
     limit: IntGaugeVec,
     running: IntGaugeVec,
     waiting: IntGaugeVec,
+    gained: GaugeVec,
     admissions: [IntCounter; 4],
     wait_seconds: Histogram,
     idle: IntCounter,
@@ -76,6 +80,7 @@ impl GovernorMetrics {
             limit: make.gauges("reprise_governor_limit"),
             running: make.gauges("reprise_governor_running"),
             waiting: make.gauges("reprise_governor_waiting"),
+            gained: make.fractions("reprise_governor_gained_per_second"),
             admissions: Admission::ALL.map(|how| admissions.with_label_values(&[how.name()])),
             wait_seconds: make.histogram("reprise_governor_wait_seconds"),
             idle: make.counter("reprise_governor_idle_total"),
@@ -105,10 +110,11 @@ impl GovernorMetrics {
 
     /// Notes how a class is doing.
     pub fn set_class(&self, class: &str, figures: ClassFigures) {
-        let ClassFigures { limit, running, waiting } = figures;
+        let ClassFigures { limit, running, waiting, gained } = figures;
         self.limit.with_label_values(&[class]).set(limit.map_or(0, i64::from));
         self.running.with_label_values(&[class]).set(running.into());
         self.waiting.with_label_values(&[class]).set(as_gauge(waiting));
+        self.gained.with_label_values(&[class]).set(gained);
     }
 
     /// The classes as of the last second, and their sum.
@@ -123,7 +129,8 @@ impl GovernorMetrics {
             let limit = u64::try_from(of(&self.limit)).ok().filter(|limit| *limit > 0);
             let [running, waiting] =
                 [&self.running, &self.waiting].map(of).map(|n| u64::try_from(n).unwrap_or(0));
-            vec![class.clone().into(), limit.into(), running.into(), waiting.into()]
+            let gained = self.gained.with_label_values(&[class.as_str()]).get();
+            vec![class.into(), limit.into(), running.into(), waiting.into(), Value::Number(gained)]
         };
         Report { columns: COLUMNS, rows: classes.map(row).collect() }
     }
@@ -134,6 +141,7 @@ impl GovernorMetrics {
             // It may never have been noted.
             let _ = gauges.remove_label_values(&[class]);
         }
+        let _ = self.gained.remove_label_values(&[class]);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use golden::Frontend;
-use reprise::config::Config;
+use reprise::config::{Config, Rule};
 use reprise::governor::Mode;
 use reprise::replay::Dialect;
 
@@ -229,9 +229,32 @@ async fn an_observer_lets_everybody_pass() {
 
 #[tokio::test]
 async fn without_a_governor_there_is_no_class() {
-    let crowd = Crowd::gather(Dialect::Postgres, |config| config.governor.mode = Mode::Off).await;
-    assert_eq!(crowd.scene.proxy.metric("reprise_conflicts_hidden_total"), 1.0);
-    assert_eq!(crowd.scene.proxy.metric("reprise_governor_admissions_total{how=\"at_once\"}"), 0.0);
+    let for_all = |config: &mut Config| config.governor.mode = Mode::Off;
+    let by_a_rule = |config: &mut Config| {
+        let [user, database, application_name] = ["*"; 3].map(|pattern| pattern.parse().expect("a pattern"));
+        let (mode, governor) = (None, Some(Mode::Off));
+        config.rules.push(Rule { user, database, application_name, mode, governor });
+    };
+    for change in [for_all as fn(&mut Config), by_a_rule] {
+        let crowd = Crowd::gather(Dialect::Postgres, change).await;
+        assert_eq!(crowd.scene.proxy.metric("reprise_conflicts_hidden_total"), 1.0);
+        assert_eq!(crowd.scene.proxy.metric("reprise_governor_classes"), 0.0);
+        assert_eq!(crowd.scene.proxy.metric("reprise_governor_admissions_total{how=\"at_once\"}"), 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_reload_switches_it_for_sessions_that_begin() {
+    const CLASSES: &str = "reprise_governor_classes";
+    let conflict = "SELECT conflict('first', 1)";
+    let mut scene = governed(Dialect::Postgres, |config| config.governor.mode = Mode::Off).await;
+    assert_eq!(scene.client.query(conflict).await, "(passed) SELECT 1 I");
+    scene.proxy.reconfigure(|config| config.governor.mode = Mode::On);
+    let mut late = scene.proxy.wire().await;
+    assert_eq!(late.query("SELECT conflict('second', 1)").await, "(passed) SELECT 1 I");
+    scene.proxy.until_metric(CLASSES, 1.0).await;
+    scene.proxy.reconfigure(|config| config.governor.calm = Duration::from_millis(1));
+    scene.proxy.until_metric(CLASSES, 0.0).await;
 }
 
 #[tokio::test]

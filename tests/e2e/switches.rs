@@ -71,7 +71,13 @@ async fn a_parameter_that_is_wrong_is_refused() {
 fn rule(application_name: &str, mode: Mode) -> impl FnOnce(&mut Config) {
     let pattern = |text: &str| text.parse().expect("a pattern");
     let (user, database) = (pattern("post*"), pattern("*"));
-    let rule = Rule { user, database, application_name: pattern(application_name), mode };
+    let rule = Rule {
+        user,
+        database,
+        application_name: pattern(application_name),
+        mode: Some(mode),
+        governor: None,
+    };
     move |config| config.rules = vec![rule]
 }
 

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use reprise::governor::{End, STUCK, Ticket};
+use reprise::governor::{End, Policy, STUCK, Ticket};
 
 use crate::database::{Database, Kind, Lock};
 use crate::gate::Gate;
@@ -22,8 +22,6 @@ pub(crate) struct Scenario {
     pub(crate) network: Duration,
     /// What the clients do between two statements.
     pub(crate) think: Duration,
-    /// The longest wait at the gate.
-    pub(crate) max_wait: Duration,
     pub(crate) length: Duration,
     pub(crate) seed: u64,
 }
@@ -37,7 +35,6 @@ impl Scenario {
             updates: 5,
             network: Duration::from_millis(network_ms),
             think: Duration::ZERO,
-            max_wait: Duration::from_secs(10),
             length: Duration::from_secs(36),
             seed: 1,
         }
@@ -244,7 +241,7 @@ impl World {
                 client.step += 1;
                 client.queued = Some((ticket, now));
                 let step = client.step;
-                self.plan(now + self.scenario.max_wait, number, Event::WaitOver(step));
+                self.plan(now + Policy::default().patience(), number, Event::WaitOver(step));
             }
         }
     }
@@ -253,15 +250,16 @@ impl World {
         if self.clients[number].step != step {
             return;
         }
-        if let Some((Some(ticket), _)) = self.clients[number].queued
+        if let Some((Some(ticket), since)) = self.clients[number].queued
             && let Some(class) = self.gate(number).class()
         {
-            if class.admit_anyway(now, ticket) {
+            let bound = since + Policy::default().max_wait;
+            if class.admit_anyway(now, ticket, now >= bound) {
                 self.tally.overdue += 1;
                 self.clients[number].has_place = true;
                 self.admitted(now, number);
             } else {
-                self.plan(now + STUCK, number, Event::WaitOver(step));
+                self.plan(bound.min(now + STUCK), number, Event::WaitOver(step));
             }
         }
     }

@@ -111,7 +111,12 @@ impl Client {
     pub(crate) fn volley(&mut self) -> Vec<Frontend> {
         let mut out = std::mem::take(&mut self.data);
         if std::mem::take(&mut self.reader.must_copy) {
-            if self.in_batch {
+            // What was to take the place of an earlier COPY may have failed: then the data is asked for unexpectedly.
+            let unexpected = out.is_empty();
+            if unexpected {
+                out.push(Frontend::CopyFail("there is none".into()));
+            }
+            if self.in_batch || unexpected {
                 self.sync(&mut out);
             }
             return out;

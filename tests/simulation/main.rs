@@ -5,7 +5,7 @@
 //!   scenario ──> what this seed is about                 world ── dice choose the next move
 //!      |                                                  |
 //!      v            bytes, cut anywhere      bytes        v
-//!   client ── plan ─────────────> Engine ─────────> server ── transaction ── store
+//!   client ── plan ──> doors ───> Engine ─────────> server ── transaction ── store
 //!      |                            |                  ^            |
 //!   reader: what it was told     trace, events       faults      log of attempts
 //!      |                            |                               |
@@ -21,6 +21,7 @@ mod alone;
 mod check;
 mod client;
 mod conflicts;
+mod doors;
 mod faults;
 mod known;
 mod plan;

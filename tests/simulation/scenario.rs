@@ -56,6 +56,8 @@ pub(crate) struct Scenario {
     pub(crate) grants_journals: bool,
     /// Whether every replay waits for its turn.
     pub(crate) turns_wait: bool,
+    /// How many transactions are let in at a time; 0 for any number.
+    pub(crate) doors: usize,
     /// One client has the database for itself and meets nothing but conflicts, under a policy with hardly a limit.
     pub(crate) alone: bool,
 }
@@ -106,6 +108,7 @@ impl Scenario {
             habits: habits(&mut rng, alone),
             grants_journals: alone || rng.u32(0..10) > 0,
             turns_wait: seed.is_multiple_of(4),
+            doors: if seed.is_multiple_of(2) { 0 } else { rng.usize(0..=2) },
             alone,
         }
     }

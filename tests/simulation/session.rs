@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use golden::Backend;
-use reprise::replay::{Engine, Event, Output};
+use reprise::replay::{Engine, Event, Fingerprint, Output, Place};
 
 use crate::client::Client;
+use crate::doors::Doors;
 use crate::faults::Faults;
 use crate::scenario::Scenario;
 use crate::server::Server;
@@ -24,6 +25,9 @@ pub(crate) struct Wires {
     /// Whether replays wait for their turn, and whether one does.
     turns_wait: bool,
     queued: bool,
+    /// Where transactions are let in, and whose they are.
+    doors: Doors,
+    number: u32,
     closed: bool,
     trace: Trace,
 }
@@ -39,6 +43,9 @@ impl Output for Wires {
     }
     fn report(&mut self, event: Event) {
         self.trace.note(format!("= {event:?}"));
+        if matches!(event, Event::TransactionEnded(_)) {
+            self.doors.leave(self.number);
+        }
         self.events.push(event);
     }
     fn hold(&mut self, journal_bytes: usize) -> bool {
@@ -51,6 +58,12 @@ impl Output for Wires {
     fn admit(&mut self, _: Duration) -> bool {
         self.queued = self.turns_wait;
         !self.queued
+    }
+    fn governs(&self) -> bool {
+        self.doors.governs()
+    }
+    fn enter(&mut self, _: Duration, _: Fingerprint, _: Duration, replay: bool) -> Place {
+        self.doors.enter(self.number, replay)
     }
     fn close(&mut self) {
         self.trace.note("closed".into());
@@ -77,6 +90,9 @@ pub(crate) enum Move {
     Timer,
     /// The turn of a replay comes.
     Admit,
+    /// The transaction is let in, or lets others in because it is idle.
+    Enter,
+    StepAside,
     ServerLeft,
     /// The server learns that nobody is there any more.
     EndOfRequests,
@@ -111,14 +127,28 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(number: u32, seed: u64, scenario: &Scenario, bare: bool, trace: bool) -> Self {
+    pub(crate) fn new(
+        number: u32,
+        seed: u64,
+        scenario: &Scenario,
+        doors: Doors,
+        bare: bool,
+        trace: bool,
+    ) -> Self {
         let middle = if bare { Middle::Wire } else { engine(scenario) };
         let (grants, turns_wait) = (scenario.grants_journals, scenario.turns_wait);
         Self {
             client: Client::new(number, seed, scenario),
             server: Server::new(number, 0, scenario.traits),
             middle,
-            wires: Wires { grants, turns_wait, trace: Trace::new(trace, scenario), ..Wires::default() },
+            wires: Wires {
+                grants,
+                turns_wait,
+                doors,
+                number,
+                trace: Trace::new(trace, scenario),
+                ..Wires::default()
+            },
             requests: Vec::new(),
             from_client: Vec::new(),
             from_server: Vec::new(),
@@ -190,12 +220,18 @@ impl Session {
         let ringing = self.deadline().is_some() && self.deadline() != self.rung;
         add(live && ringing && !(self.wires.queued && self.turns_come), Move::Timer);
         add(live && self.wires.queued, Move::Admit);
+        add(live && self.wires.doors.calls(self.number), Move::Enter);
+        add(live && self.wires.doors.holds(self.number) && self.is_idle(), Move::StepAside);
         add(live && self.server.closed && self.server.outbox.is_empty(), Move::ServerLeft);
         let served = self.wires.to_server.is_empty() && !self.server.has_work();
         add(self.over && served && !self.server.closed, Move::EndOfRequests);
         let quiet = self.server.closed && self.wires.to_client.is_empty() && self.server.outbox.is_empty();
         let wants = !self.client.is_done() && self.reconnects_left > 0;
         add(self.over && quiet && wants, Move::Reconnect);
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(&self.middle, Middle::Engine(engine) if !engine.awaits_answer())
     }
 
     /// The client closes its connection.
@@ -207,6 +243,7 @@ impl Session {
         self.wires.to_server.truncate(cut.min(self.wires.to_server.len()));
         self.deaf = true;
         self.over = true;
+        self.wires.doors.leave(self.number);
     }
 
     /// The client asks to cancel.
@@ -276,6 +313,20 @@ impl Session {
                 self.wires.trace.settle();
                 self.after_engine(now)
             }
+            Move::Enter => {
+                self.wires.trace.note("enter".into());
+                self.wires.doors.admit(self.number);
+                if let Middle::Engine(engine) = &mut self.middle {
+                    engine.place_granted(now, &mut self.wires);
+                }
+                self.offer_requests(now)?;
+                self.wires.trace.settle();
+                self.after_engine(now)
+            }
+            Move::StepAside => {
+                self.wires.doors.leave(self.number);
+                Ok(())
+            }
             Move::ServerLeft => {
                 self.wires.trace.note("crash".into());
                 if let Middle::Engine(engine) = &mut self.middle {
@@ -283,6 +334,7 @@ impl Session {
                 }
                 self.wires.trace.settle();
                 self.over = true;
+                self.wires.doors.leave(self.number);
                 Ok(())
             }
             Move::EndOfRequests => {
@@ -348,12 +400,18 @@ impl Session {
     fn after_engine(&mut self, now: Duration) -> Result<(), String> {
         if let Middle::Engine(engine) = &self.middle {
             self.wires.queued &= engine.uses_turn();
+            if !engine.awaits_place() {
+                self.wires.doors.withdraw(self.number);
+            }
         }
         if !self.wires.closed && !self.from_client.is_empty() {
             self.offer_requests(now)?;
             self.wires.trace.settle();
         }
         self.over |= self.wires.closed;
+        if self.over {
+            self.wires.doors.leave(self.number);
+        }
         Ok(())
     }
 

@@ -32,6 +32,9 @@ impl Trace {
         if scenario.turns_wait {
             lines.push("@turns wait".into());
         }
+        if scenario.doors > 0 {
+            lines.push("@places wait".into());
+        }
         lines.push(format!(
             "@policy max_attempts={} timeout_ms={} journal_bytes={} begin={} hold_bytes={}",
             policy.max_attempts,

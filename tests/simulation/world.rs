@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::doors::Doors;
 use crate::faults::Faults;
 use crate::scenario::Scenario;
 use crate::session::{Move, Session};
@@ -27,6 +28,7 @@ pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) store: Store,
     pub(crate) sessions: Vec<Session>,
+    doors: Doors,
     faults: Faults,
     rng: Rng,
     now: Duration,
@@ -38,10 +40,13 @@ const MOVES_MAX: usize = 200_000;
 impl World {
     /// `bare` is a world without the engine.
     pub(crate) fn new(seed: u64, scenario: Scenario, bare: bool, trace: bool) -> Self {
-        let sessions = (0..scenario.clients).map(|n| Session::new(n, seed, &scenario, bare, trace)).collect();
+        let doors = Doors::new(scenario.doors);
+        let session = |number| Session::new(number, seed, &scenario, doors.clone(), bare, trace);
+        let sessions = (0..scenario.clients).map(session).collect();
         Self {
             store: Store::new(scenario.keys),
             sessions,
+            doors,
             faults: Faults::new(seed, scenario.rates, scenario.traits.dialect),
             rng: Rng::with_seed(seed ^ 0x3071d),
             now: Duration::ZERO,
@@ -99,7 +104,11 @@ impl World {
             if session.waits() {
                 return Err(Failure::new(
                     number,
-                    format!("the client waits, and nothing can move: {}", session.server.describe()),
+                    format!(
+                        "the client waits, and nothing can move: {} {:?}",
+                        session.server.describe(),
+                        self.doors
+                    ),
                 ));
             }
             if session.is_connected() && !session.client.is_done() {
@@ -111,6 +120,9 @@ impl World {
             if session.is_connected() && session.wires.held_bytes > 0 {
                 return fail("journal bytes are held outside a transaction");
             }
+        }
+        if !self.doors.is_empty() {
+            return Err(Failure::new(None, "a place is taken outside a transaction"));
         }
         Ok(())
     }

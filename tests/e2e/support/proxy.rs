@@ -69,6 +69,12 @@ impl Proxy {
         self.live.reload(self.config.clone())
     }
 
+    /// Another configuration, for connections that begin from now on.
+    pub(crate) fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.reload().expect("it is valid");
+    }
+
     /// A client of its database that speaks bytes.
     pub(crate) async fn wire(&self) -> Wire {
         Wire::open(self.address, &self.database).await

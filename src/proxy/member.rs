@@ -1,0 +1,244 @@
+//! A session among those that contend: whether its transaction has a place in its class, waits for one, or has lost it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Sleep;
+
+use super::classes::{Classes, Key, SharedClass, Turn, lock, wake};
+use crate::governor::{End, Entry, Mode, Policy, STUCK, Ticket};
+use crate::replay::{self, Fingerprint, Outcome};
+use crate::telemetry::Admission;
+
+/// Where a session's transaction stands.
+enum Standing {
+    /// It has nothing to do with any class.
+    Outside,
+    /// It waits, and asks at some time whether it may go in spite of the limit.
+    Queued { class: SharedClass, ticket: Ticket, since: Duration, ask: Duration },
+    /// It has a place, and so long has had no request under way.
+    Holding { class: SharedClass, idle: Option<Duration> },
+    /// It had a place, and was idle for too long.
+    Idle { class: SharedClass },
+}
+
+/// A session among those that contend; its place is left when this is dropped.
+pub(super) struct Member {
+    classes: Arc<Classes>,
+    policy: Arc<Policy>,
+    database: u64,
+    standing: Standing,
+    /// There is none until the session has to wait: most never do.
+    turn: Option<Arc<Turn>>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Member {
+    /// Of a session in a database, by a hash of its name.
+    pub(super) const fn new(classes: Arc<Classes>, policy: Arc<Policy>, database: u64) -> Self {
+        Self { classes, policy, database, standing: Standing::Outside, turn: None, timer: None }
+    }
+
+    /// Whether the session's transactions may belong to a class.
+    pub(super) fn governs(&self) -> bool {
+        !self.classes.is_empty() && self.policy.mode != Mode::Off
+    }
+
+    const fn key(&self, statement: u64) -> Key {
+        Key { database: self.database, statement }
+    }
+
+    /// A transaction of this age asks for a place.
+    pub(super) fn enter(&mut self, statement: Fingerprint, age: Duration, replay: bool) -> replay::Place {
+        let before = if replay { self.step_back() } else { None };
+        self.leave(End::Unknown);
+        let Some(class) = before.or_else(|| self.classes.get(self.key(statement.into()))) else {
+            return replay::Place::Free;
+        };
+        let (now, metrics) = (self.classes.now(), self.classes.telemetry.governor());
+        let mut locked = lock(&class);
+        if self.policy.mode == Mode::Observe {
+            let admitted = locked.observe(now);
+            metrics.admitted(if admitted { Admission::AtOnce } else { Admission::Observed }, None);
+            drop(locked);
+            self.standing = Standing::Holding { class, idle: None };
+            return replay::Place::Free;
+        }
+        let turn = self.turn.get_or_insert_default();
+        turn.came.store(false, Ordering::Relaxed);
+        let entry = locked.enter(now, now.saturating_sub(age), replay, || Arc::clone(turn));
+        let limited = locked.limit().is_some();
+        wake(&mut locked, now);
+        drop(locked);
+        match entry {
+            Entry::Admitted => {
+                metrics.admitted(Admission::AtOnce, None);
+                self.standing = Standing::Holding { class, idle: None };
+                if limited { replay::Place::Granted } else { replay::Place::Free }
+            }
+            Entry::Queued(ticket) => {
+                let ask = now + self.policy.patience();
+                self.standing = Standing::Queued { class, ticket, since: now, ask };
+                replay::Place::Awaited
+            }
+        }
+    }
+
+    /// An attempt has ended in a conflict, and another one follows at once: its place is free, but not handed on yet.
+    fn step_back(&mut self) -> Option<SharedClass> {
+        let now = self.classes.now();
+        match std::mem::replace(&mut self.standing, Standing::Outside) {
+            Standing::Holding { class, .. } => {
+                lock(&class).leave(now, End::Wasted);
+                Some(class)
+            }
+            Standing::Idle { class } => {
+                lock(&class).ended(now, End::Wasted);
+                Some(class)
+            }
+            standing => {
+                self.standing = standing;
+                self.leave(End::Unknown);
+                None
+            }
+        }
+    }
+
+    /// The transaction at hand has met a conflict: from now on there is a class for its like.
+    pub(super) fn contends(&self, statement: Fingerprint) {
+        if matches!(self.standing, Standing::Outside)
+            && self.policy.mode != Mode::Off
+            && let Some(class) = self.classes.get_or_make(self.key(statement.into()), self.policy.max_classes)
+        {
+            lock(&class).ended(self.classes.now(), End::Wasted);
+        }
+    }
+
+    /// The transaction has ended.
+    pub(super) fn ended(&mut self, outcome: Outcome) {
+        self.leave(match outcome {
+            Outcome::Committed | Outcome::RolledBack => End::Done,
+            Outcome::Surfaced(_) => End::Wasted,
+            Outcome::InDoubt | Outcome::Abandoned => End::Unknown,
+        });
+    }
+
+    /// Leaves the queue, or the place.
+    fn leave(&mut self, end: End) {
+        let now = self.classes.now();
+        match std::mem::replace(&mut self.standing, Standing::Outside) {
+            Standing::Outside => {}
+            Standing::Queued { class, ticket, .. } => {
+                let mut class = lock(&class);
+                if !class.withdraw(ticket) {
+                    // Its turn had come meanwhile.
+                    class.leave(now, End::Unknown);
+                    wake(&mut class, now);
+                }
+            }
+            Standing::Holding { class, .. } => {
+                let mut class = lock(&class);
+                class.leave(now, end);
+                wake(&mut class, now);
+            }
+            Standing::Idle { class } => {
+                let mut class = lock(&class);
+                class.ended(now, end);
+                wake(&mut class, now);
+            }
+        }
+    }
+
+    /// Leaves the queue, if it waits.
+    pub(super) fn withdraw(&mut self) {
+        if matches!(self.standing, Standing::Queued { .. }) {
+            self.leave(End::Unknown);
+        }
+    }
+
+    /// Whether the session has anything to do with a class.
+    pub(super) const fn is_outside(&self) -> bool {
+        matches!(self.standing, Standing::Outside)
+    }
+
+    /// What time and other sessions have brought; `busy` tells whether a request is under way. Ready when the transaction is
+    /// admitted.
+    pub(super) fn poll(&mut self, busy: bool, cx: &mut Context<'_>) -> Poll<()> {
+        let now = self.classes.now();
+        match &mut self.standing {
+            Standing::Outside => Poll::Pending,
+            Standing::Queued { .. } => self.poll_turn(now, cx),
+            Standing::Holding { idle, .. } if busy => {
+                *idle = None;
+                Poll::Pending
+            }
+            Standing::Holding { idle, .. } => {
+                let due = *idle.get_or_insert(now) + self.policy.idle;
+                if self.poll_timer(due, cx).is_ready() {
+                    self.give_up_place(now);
+                }
+                Poll::Pending
+            }
+            Standing::Idle { .. } if !busy => Poll::Pending,
+            Standing::Idle { class } => {
+                lock(class).resume(now);
+                let class = Arc::clone(class);
+                self.standing = Standing::Holding { class, idle: None };
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_turn(&mut self, now: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let Standing::Queued { class, ticket, since, ask } = &self.standing else { return Poll::Pending };
+        let (class, ticket, since, ask) = (Arc::clone(class), *ticket, *since, *ask);
+        let turn = self.turn.get_or_insert_default();
+        turn.waker.register(cx.waker());
+        let bound = since + self.policy.max_wait;
+        let how = if turn.came.load(Ordering::Acquire) {
+            Admission::Waited
+        } else if self.poll_timer(ask.min(bound), cx).is_pending() {
+            return Poll::Pending;
+        } else if lock(&class).admit_anyway(now, ticket, now >= bound) {
+            Admission::Overdue
+        } else {
+            self.standing = Standing::Queued { class, ticket, since, ask: now + STUCK };
+            // For the timer to be set anew; or the turn has come just now.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        self.classes.telemetry.governor().admitted(how, Some(now.saturating_sub(since)));
+        self.standing = Standing::Holding { class, idle: None };
+        Poll::Ready(())
+    }
+
+    fn give_up_place(&mut self, now: Duration) {
+        if let Standing::Holding { class, .. } = std::mem::replace(&mut self.standing, Standing::Outside) {
+            let mut locked = lock(&class);
+            locked.idle(now);
+            wake(&mut locked, now);
+            drop(locked);
+            self.classes.telemetry.governor().idled();
+            self.standing = Standing::Idle { class };
+        }
+    }
+
+    fn poll_timer(&mut self, due: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let due = tokio::time::Instant::from_std(self.classes.epoch + due);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.leave(End::Unknown);
+    }
+}
