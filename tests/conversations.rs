@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use golden::{Backend, Frontend};
-use reprise::replay::{Begin, Dialect, Engine, Event, Fingerprint, LockTable, Mode, Output, Place, Policy};
+use reprise::replay::{Begin, Dialect, Engine, Event, Intent, LockTable, Mode, Output, Place, Policy};
 
 /// Known hazards of replaying transactions: each has its cases in `hazards.txt`.
 const HAZARDS: u32 = 30;
@@ -63,7 +63,7 @@ impl Output for Record {
     fn governs(&self) -> bool {
         self.places_wait
     }
-    fn enter(&mut self, _: Duration, _: Fingerprint, _: Duration, _: bool) -> Place {
+    fn enter(&mut self, _: Duration, _: Intent, _: Duration, _: bool) -> Place {
         Place::Awaited
     }
     fn close(&mut self) {

@@ -1,12 +1,14 @@
-//! `make bench-contention`: transfers over hot rows, with the client's own retry loop, with replay, with replay behind gates of
+//! `make bench-contention`: transactions over hot rows, with the client's own retry loop, with replay, with replay behind gates of
 //! fixed widths, and with the governor.
 //!
 //! Every contender gets the same slices of time, in turns, before the same servers: a throwaway PostgreSQL at SERIALIZABLE and
 //! the CockroachDB double, both behind a relay that delays what passes as a network would. The table goes to standard output,
 //! every slice to a JSON file.
 
+mod contender;
 mod relay;
 mod report;
+mod work;
 mod workload;
 
 use std::error::Error;
@@ -24,16 +26,21 @@ use reprise::telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use contender::Contender;
 use report::Cell;
-use workload::{Contender, Slice, Workload};
+use work::Work;
+use workload::Workload;
 
 /// What is measured.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Clients at work at a time.
-    #[arg(long, default_value_t = 16)]
-    clients: usize,
-    /// Rows that the clients fight for, one or more numbers.
+    /// Clients at work at a time, one or more numbers.
+    #[arg(long, value_delimiter = ',', default_value = "16")]
+    clients: Vec<usize>,
+    /// What the clients do.
+    #[arg(long, value_delimiter = ',', default_value = "transfers")]
+    work: Vec<Work>,
+    /// Rows that transfers fight for, one or more numbers.
     #[arg(long, value_delimiter = ',', default_value = "10,100,10000")]
     rows: Vec<u32>,
     /// Round trip of the network between Reprise, or the client's loop, and the database, in milliseconds.
@@ -67,11 +74,14 @@ enum Server {
 }
 
 impl Server {
-    async fn start(name: &str) -> Result<Self, Box<dyn Error>> {
+    async fn start(name: &str, connections: usize) -> Result<Self, Box<dyn Error>> {
         match name {
-            "postgres" => Ok(Self::Postgres(
-                Postgres::start(&[("default_transaction_isolation", "serializable")]).await?,
-            )),
+            "postgres" => {
+                let connections = connections.to_string();
+                let settings =
+                    [("default_transaction_isolation", "serializable"), ("max_connections", &connections)];
+                Ok(Self::Postgres(Postgres::start(&settings).await?))
+            }
             "roach" => Ok(Self::Roach(roach::Server::start(roach::Options::default()).await?)),
             url => {
                 let config: tokio_postgres::Config = url.parse()?;
@@ -146,43 +156,62 @@ async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         options.contenders.is_empty() || options.contenders.contains(&contender.name())
     };
     let contenders: Vec<_> = Contender::all().into_iter().filter(chosen).collect();
+    let most = options.clients.iter().copied().max().unwrap_or(1);
     let mut cells = Vec::new();
     for name in &options.servers {
-        let server = Server::start(name).await?;
-        let relay =
-            relay::start(server.address(), Duration::from_secs_f64(options.network_ms / 1000.0)).await?;
-        let (replaying, _replaying) = proxy(relay, Mode::Off).await?;
-        let (governing, _governing) = proxy(relay, Mode::On).await?;
-        let admin = workload::connect(&server.config(server.address())).await?;
-        for &rows in &options.rows {
-            workload::prepare(&admin, rows).await?;
-            let mut slices = Vec::new();
-            for round in 0..options.rounds {
-                for &contender in &contenders {
-                    let address = match contender {
-                        Contender::Loop => relay,
-                        Contender::Replay | Contender::Gate(_) => replaying,
-                        Contender::Governed => governing,
-                    };
-                    let workload = Workload {
-                        config: server.config(address),
-                        contender,
-                        clients: options.clients,
-                        rows,
-                        warmup: Duration::from_secs_f64(options.warmup),
-                        length: Duration::from_secs_f64(options.seconds),
-                        seed: u64::from(round),
-                    };
-                    let slice: Slice = workload.run(&admin).await?;
-                    eprintln!("{name}, {rows} rows, {}: {slice}", contender.name());
-                    slices.push(slice);
+        // Two of each client, some of those before them that are about to leave, and the administrator's.
+        let server = Server::start(name, 4 * most + 16).await?;
+        for &work in &options.work {
+            for rows in work.rows(&options.rows) {
+                for &clients in &options.clients {
+                    let mut cell = Cell { server: name.clone(), work, clients, rows, slices: Vec::new() };
+                    measure(options, &contenders, &server, &mut cell).await?;
+                    cells.push(cell);
                 }
             }
-            cells.push(Cell { server: name.clone(), rows, slices });
         }
     }
-    println!("{}", report::table(options.clients, options.network_ms, &cells));
-    std::fs::write(&options.json, report::json(options.clients, options.network_ms, &cells)?)?;
+    println!("{}", report::table(options.network_ms, &cells));
+    report::calm_table(&cells).into_iter().for_each(|table| println!("{table}"));
+    std::fs::write(&options.json, report::json(options.network_ms, &cells)?)?;
     println!("every slice: {}", options.json.display());
+    Ok(())
+}
+
+/// Gives every contender its slices, in turns.
+async fn measure(
+    options: &Options,
+    contenders: &[Contender],
+    server: &Server,
+    cell: &mut Cell,
+) -> Result<(), Box<dyn Error>> {
+    let relay = relay::start(server.address(), Duration::from_secs_f64(options.network_ms / 1000.0)).await?;
+    let (replaying, _replaying) = proxy(relay, Mode::Off).await?;
+    let (governing, _governing) = proxy(relay, Mode::On).await?;
+    let admin = workload::connect(&server.config(server.address())).await?;
+    workload::prepare(&admin, cell.rows).await?;
+    for round in 0..options.rounds {
+        for &contender in contenders.iter().filter(|contender| cell.work.takes(**contender)) {
+            let address = match contender {
+                Contender::Loop => relay,
+                Contender::Replay | Contender::Gate(_) => replaying,
+                Contender::Governed => governing,
+            };
+            let workload = Workload {
+                config: server.config(address),
+                contender,
+                work: cell.work,
+                clients: cell.clients,
+                rows: cell.rows,
+                warmup: Duration::from_secs_f64(options.warmup),
+                length: Duration::from_secs_f64(options.seconds),
+                seed: u64::from(round),
+            };
+            let slice = workload.run(&admin).await?;
+            let (server, work, rows, clients) = (&cell.server, cell.work.name(), cell.rows, cell.clients);
+            eprintln!("{server}, {work}, {rows} rows, {clients} clients, {}: {slice}", contender.name());
+            cell.slices.push(slice);
+        }
+    }
     Ok(())
 }

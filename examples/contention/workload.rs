@@ -1,4 +1,4 @@
-//! The work: every client runs transactions of five updates, each of a row that is drawn, in the order in which they are drawn.
+//! One contender at work before one server for a while, and what came of it.
 
 use std::error::Error;
 use std::fmt;
@@ -11,45 +11,21 @@ use hdrhistogram::Histogram;
 use tokio::sync::Semaphore;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-/// Rows that a transaction updates.
-const UPDATES: usize = 5;
+use crate::contender::Contender;
+use crate::work::{Step, Work};
+
 /// The longest pause of the client's loop.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a client gets to end its last transaction.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How conflicts are met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Contender {
-    /// Past Reprise, with the classic retry loop in the client.
-    Loop,
-    /// Through Reprise, without the governor.
-    Replay,
-    /// Through Reprise, with the governor.
-    Governed,
-    /// Through Reprise, without the governor, and only so many transactions at a time.
-    Gate(usize),
-}
-
-impl Contender {
-    pub(crate) fn all() -> Vec<Self> {
-        [Self::Loop, Self::Replay, Self::Governed].into_iter().chain([1, 2, 4, 8].map(Self::Gate)).collect()
-    }
-
-    pub(crate) fn name(self) -> String {
-        match self {
-            Self::Loop => "loop".to_owned(),
-            Self::Replay => "replay".to_owned(),
-            Self::Governed => "governed".to_owned(),
-            Self::Gate(width) => format!("gate{width}"),
-        }
-    }
-}
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Rows of the calm clients.
+const CALM_ROWS: u32 = 10_000;
 
 /// One contender before one server for a while.
 pub(crate) struct Workload {
     pub(crate) config: Config,
     pub(crate) contender: Contender,
+    pub(crate) work: Work,
     pub(crate) clients: usize,
     pub(crate) rows: u32,
     pub(crate) warmup: Duration,
@@ -64,31 +40,46 @@ pub(crate) struct Slice {
     pub(crate) rate: f64,
     /// Microseconds from the first BEGIN of a transaction until it was committed.
     pub(crate) latency: Histogram<u64>,
+    /// The same of the calm clients, which do not count in anything else.
+    pub(crate) calm: Histogram<u64>,
     /// Errors that a client saw, those that its loop dealt with included.
     pub(crate) errors: u64,
     /// The commits of the client that had the fewest, by those of the average.
     pub(crate) fairness: f64,
+    /// Microseconds of processor time of this process, clients, proxies and networks, for each transaction.
+    pub(crate) cpu_micros: f64,
 }
 
 impl fmt::Display for Slice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1000.0;
         write!(
             f,
-            "{:.1}/s, p50 {:.0} ms, p99 {:.0} ms, {} errors, fairness {:.2}",
+            "{:.1}/s, p50 {:.0} ms, p99 {:.0} ms, {} errors, fairness {:.2}, {:.0} us of CPU",
             self.rate,
-            ms(0.5),
-            ms(0.99),
+            ms(&self.latency, 0.5),
+            ms(&self.latency, 0.99),
             self.errors,
-            self.fairness
-        )
+            self.fairness,
+            self.cpu_micros
+        )?;
+        if !self.calm.is_empty() {
+            write!(f, "; calm: p50 {:.1} ms, p99 {:.1} ms", ms(&self.calm, 0.5), ms(&self.calm, 0.99))?;
+        }
+        Ok(())
     }
+}
+
+/// A quantile, in milliseconds.
+pub(crate) fn ms(latency: &Histogram<u64>, quantile: f64) -> f64 {
+    latency.value_at_quantile(quantile) as f64 / 1000.0
 }
 
 /// What one client did.
 struct Tally {
+    is_calm: bool,
     commits: u64,
-    all: u64,
+    /// Rows that it has added one to, the warm-up included.
+    updates: u64,
     errors: u64,
     latency: Histogram<u64>,
 }
@@ -102,9 +93,13 @@ pub(crate) async fn connect(config: &Config) -> Result<Client, tokio_postgres::E
 
 /// The rows, all zero.
 pub(crate) async fn prepare(admin: &Client, rows: u32) -> Result<(), tokio_postgres::Error> {
-    admin.batch_execute("DROP TABLE IF EXISTS hot").await?;
-    admin.batch_execute("CREATE TABLE hot (id INT PRIMARY KEY, n INT NOT NULL)").await?;
-    admin.batch_execute(&format!("INSERT INTO hot SELECT i, 0 FROM generate_series(1, {rows}) AS g(i)")).await
+    for (table, rows) in [("hot", rows), ("calm", CALM_ROWS)] {
+        admin.batch_execute(&format!("DROP TABLE IF EXISTS {table}")).await?;
+        admin.batch_execute(&format!("CREATE TABLE {table} (id INT PRIMARY KEY, n INT NOT NULL)")).await?;
+        let fill = format!("INSERT INTO {table} SELECT i, 0 FROM generate_series(1, {rows}) AS g(i)");
+        admin.batch_execute(&fill).await?;
+    }
+    Ok(())
 }
 
 impl Workload {
@@ -114,12 +109,17 @@ impl Workload {
         let (counts, stops) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let width = if let Contender::Gate(width) = self.contender { width } else { Semaphore::MAX_PERMITS };
         let gate = Arc::new(Semaphore::new(width));
+        let began = Instant::now();
         let mut tasks = Vec::new();
-        for number in 0..self.clients {
+        for number in (0..self.clients).filter(|number| !self.work.is_absent(*number)) {
             let worker = Worker {
                 client: connect(&self.config).await?,
+                second: if self.work == Work::Nested { Some(connect(&self.config).await?) } else { None },
                 rng: Rng::with_seed(self.seed * 1000 + number as u64),
+                work: self.work,
+                number,
                 rows: self.rows,
+                began,
                 gate: Arc::clone(&gate),
                 counts: Arc::clone(&counts),
                 stops: Arc::clone(&stops),
@@ -128,30 +128,39 @@ impl Workload {
         }
         tokio::time::sleep(self.warmup).await;
         counts.store(true, Ordering::Relaxed);
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), cpu_seconds());
         tokio::time::sleep(self.length).await;
         counts.store(false, Ordering::Relaxed);
-        let elapsed = start.elapsed().as_secs_f64();
+        let (elapsed, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu);
         stops.store(true, Ordering::Relaxed);
         let mut tallies = Vec::new();
         for task in tasks {
-            tallies.push(tokio::time::timeout(PATIENCE, task).await??);
+            tallies.push(tokio::time::timeout(PATIENCE, task).await.map_err(|_| "a client is stuck")??);
         }
-        let commits: u64 = tallies.iter().map(|tally| tally.commits).sum();
-        let all: u64 = tallies.iter().map(|tally| tally.all).sum();
-        if sum(admin).await? - before != i64::try_from(all * UPDATES as u64)? {
+        let updates: u64 = tallies.iter().map(|tally| tally.updates).sum();
+        if sum(admin).await? - before != i64::try_from(updates)? {
             return Err(format!("{} lost or made up updates", self.contender.name()).into());
         }
-        let mut latency = histogram();
-        tallies.iter().for_each(|tally| latency += &tally.latency);
-        let fewest = tallies.iter().map(|tally| tally.commits).min().unwrap_or(0);
-        Ok(Slice {
+        Ok(self.slice(&tallies, elapsed, cpu))
+    }
+
+    fn slice(&self, tallies: &[Tally], elapsed: f64, cpu: f64) -> Slice {
+        let (mut latency, mut calm) = (histogram(), histogram());
+        for tally in tallies {
+            *(if tally.is_calm { &mut calm } else { &mut latency }) += &tally.latency;
+        }
+        let all: u64 = tallies.iter().map(|tally| tally.commits).sum();
+        let counted = || tallies.iter().filter(|tally| !tally.is_calm).map(|tally| tally.commits);
+        let (commits, fewest) = (counted().sum::<u64>(), counted().min().unwrap_or(0));
+        Slice {
             contender: self.contender,
             rate: commits as f64 / elapsed,
             latency,
+            calm,
             errors: tallies.iter().map(|tally| tally.errors).sum(),
-            fairness: fewest as f64 * self.clients as f64 / commits.max(1) as f64,
-        })
+            fairness: fewest as f64 * counted().count() as f64 / commits.max(1) as f64,
+            cpu_micros: cpu * 1e6 / all.max(1) as f64,
+        }
     }
 }
 
@@ -159,19 +168,38 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(600_000_000, 3).expect("bounds and digits are within the histogram's range")
 }
 
+/// Processor time of this process so far: utime and stime of `/proc/self/stat`, in ticks of 10 ms. Zero where there is none.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name of the program, in parentheses, may hold anything.
+    let behind = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = behind.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
+    ticks.sum::<f64>() / 100.0
+}
+
+/// Everything that was added to the rows.
 async fn sum(admin: &Client) -> Result<i64, Box<dyn Error>> {
-    let messages = admin.simple_query("SELECT sum(n) FROM hot").await?;
-    let row = messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0),
-        _ => None,
-    });
-    Ok(row.ok_or("no sum")?.parse()?)
+    let mut sum = 0;
+    for table in ["hot", "calm"] {
+        let messages = admin.simple_query(&format!("SELECT sum(n) FROM {table}")).await?;
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        sum += row.ok_or("no sum")?.parse::<i64>()?;
+    }
+    Ok(sum)
 }
 
 struct Worker {
     client: Client,
+    /// For transactions aside.
+    second: Option<Client>,
     rng: Rng,
+    work: Work,
+    number: usize,
     rows: u32,
+    began: Instant,
     gate: Arc<Semaphore>,
     counts: Arc<AtomicBool>,
     stops: Arc<AtomicBool>,
@@ -179,15 +207,17 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self) -> Tally {
-        let mut tally = Tally { commits: 0, all: 0, errors: 0, latency: histogram() };
+        let is_calm = self.work.is_calm(self.number);
+        let mut tally = Tally { is_calm, commits: 0, updates: 0, errors: 0, latency: histogram() };
         while !self.stops.load(Ordering::Relaxed) {
             let start = Instant::now();
-            let rows = self.rng.choose_multiple(1..=self.rows, UPDATES);
+            let steps = self.work.next(self.number, self.rows, self.began.elapsed(), &mut self.rng);
             let gate = Arc::clone(&self.gate);
             let _place = gate.acquire().await;
-            self.until_committed(&rows, &mut tally).await;
-            tally.all += 1;
-            if self.counts.load(Ordering::Relaxed) {
+            let (client, second) = (&self.client, self.second.as_ref());
+            let committed =
+                until_committed(client, second, &steps, &self.stops, &mut self.rng, &mut tally).await;
+            if committed && self.counts.load(Ordering::Relaxed) {
                 tally.commits += 1;
                 let latency = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
                 tally.latency.saturating_record(latency);
@@ -195,25 +225,53 @@ impl Worker {
         }
         tally
     }
+}
 
-    async fn until_committed(&mut self, rows: &[u32], tally: &mut Tally) {
-        let mut longest = Duration::from_millis(2);
-        while let Err(error) = self.attempt(rows).await {
-            let sqlstate = error.code().map(|code| code.code());
-            assert!(matches!(sqlstate, Some("40001" | "40P01")), "{error:?}");
-            tally.errors += 1;
-            // After a failed COMMIT there is nothing to roll back, and that is no error.
-            self.client.batch_execute("ROLLBACK").await.expect("the connection stays");
-            tokio::time::sleep(longest.mul_f64(self.rng.f64())).await;
-            longest = (longest * 2).min(PAUSE_MAX);
+/// The client's own loop. Through Reprise it runs once. False if the end came before the transaction got through.
+async fn until_committed(
+    client: &Client,
+    second: Option<&Client>,
+    steps: &[Step],
+    stops: &AtomicBool,
+    rng: &mut Rng,
+    tally: &mut Tally,
+) -> bool {
+    let mut longest = Duration::from_millis(2);
+    while let Err(error) = attempt(client, second, steps, stops, rng, tally).await {
+        let sqlstate = error.code().map(|code| code.code());
+        assert!(matches!(sqlstate, Some("40001" | "40P01")), "{error:?}");
+        tally.errors += 1;
+        // After a failed COMMIT there is nothing to roll back, and that is no error.
+        client.batch_execute("ROLLBACK").await.expect("the connection stays");
+        if stops.load(Ordering::Relaxed) {
+            return false;
+        }
+        tokio::time::sleep(longest.mul_f64(rng.f64())).await;
+        longest = (longest * 2).min(PAUSE_MAX);
+    }
+    tally.updates += steps.iter().filter(|step| matches!(step, Step::Run(_))).count() as u64;
+    true
+}
+
+async fn attempt(
+    client: &Client,
+    second: Option<&Client>,
+    steps: &[Step],
+    stops: &AtomicBool,
+    rng: &mut Rng,
+    tally: &mut Tally,
+) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute("BEGIN").await?;
+    for step in steps {
+        match step {
+            Step::Run(sql) => client.batch_execute(sql).await?,
+            Step::Think(pause) => tokio::time::sleep(*pause).await,
+            Step::Aside(sql) => {
+                let other = second.expect("work with transactions aside has a second connection");
+                let steps = [Step::Run(sql.clone())];
+                Box::pin(until_committed(other, None, &steps, stops, rng, tally)).await;
+            }
         }
     }
-
-    async fn attempt(&self, rows: &[u32]) -> Result<(), tokio_postgres::Error> {
-        self.client.batch_execute("BEGIN").await?;
-        for row in rows {
-            self.client.batch_execute(&format!("UPDATE hot SET n = n + 1 WHERE id = {row}")).await?;
-        }
-        self.client.batch_execute("COMMIT").await
-    }
+    client.batch_execute("COMMIT").await
 }

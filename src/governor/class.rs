@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::heat::Heat;
 use super::limit::Limit;
 use super::queue::{Queue, Ticket};
 use super::window::End;
@@ -15,6 +16,7 @@ use super::window::End;
 pub struct Class<T> {
     limit: Limit,
     queue: Queue<T>,
+    heat: Heat,
     running: u32,
     /// When there last was a conflict, or a wait.
     stirred: Duration,
@@ -37,7 +39,14 @@ pub enum Entry {
 impl<T> Class<T> {
     /// A class in which a conflict was met just now.
     pub const fn new(now: Duration) -> Self {
-        Self { limit: Limit::new(now), queue: Queue::new(), running: 0, stirred: now, moved: now }
+        Self {
+            limit: Limit::new(now),
+            queue: Queue::new(),
+            heat: Heat::new(),
+            running: 0,
+            stirred: now,
+            moved: now,
+        }
     }
 
     /// A transaction that began at `since` wants a place, before its first statement or, as a `replay`, before it is run again.
@@ -55,6 +64,7 @@ impl<T> Class<T> {
             return Entry::Admitted;
         }
         self.stirred = now;
+        self.limit.pass(now, self.running, !self.queue.is_empty());
         self.queue.push(ticket, token());
         Entry::Queued(ticket)
     }
@@ -97,7 +107,7 @@ impl<T> Class<T> {
 
     /// An attempt has ended, and its place is free.
     pub fn leave(&mut self, now: Duration, end: End) {
-        self.limit.pass(now, self.running);
+        self.limit.pass(now, self.running, !self.queue.is_empty());
         self.running = self.running.saturating_sub(1);
         self.ended(now, end);
     }
@@ -107,13 +117,22 @@ impl<T> Class<T> {
         if end == End::Wasted {
             self.stirred = now;
         }
-        self.limit.pass(now, self.running);
+        self.limit.pass(now, self.running, !self.queue.is_empty());
         self.limit.ended(now, end);
+    }
+
+    /// Notes the values of an attempt that has ended, as numbers; zeros are none. Returns a value whose transactions are to be a
+    /// class of their own: they wasted attempts that others did not waste. What is left is looked at anew, without a limit.
+    pub fn note_values(&mut self, now: Duration, values: &[u64], end: End) -> Option<u64> {
+        let hot = self.heat.note(values, end)?;
+        self.limit.pass(now, self.running, !self.queue.is_empty());
+        self.limit = Limit::new(now);
+        Some(hot)
     }
 
     /// A transaction has had no request under way for a while: its place is free for others.
     pub fn idle(&mut self, now: Duration) {
-        self.limit.pass(now, self.running);
+        self.limit.pass(now, self.running, !self.queue.is_empty());
         self.running = self.running.saturating_sub(1);
     }
 
@@ -123,7 +142,7 @@ impl<T> Class<T> {
     }
 
     fn run_one_more(&mut self, now: Duration) {
-        self.limit.pass(now, self.running);
+        self.limit.pass(now, self.running, !self.queue.is_empty());
         self.running += 1;
     }
 

@@ -1,24 +1,28 @@
 //! The limit of one class: how many of its transactions may run at a time. Found by trying, judged by what gets done.
 //!
 //! ```text
-//!             waste                      done in a while              better: twice as many
+//!          much waste                    done in a while              better: twice as many, or half
 //!   Open ----------------> Calibrating ------------------> Probing <------+
-//!    ^                     (one at a time)                  |  |  |       |
-//!    |                        ^                     worse:  |  |  +-------+
+//!    ^  |                  (one at a time)              ^   |  |  |       |
+//!    |  +-- some waste: half as many -------------------+   |  |  +-------+
+//!    |                        ^                     worse:  |  |
 //!    |   nobody is kept       | much more waste     back    v  |
 //!    +------------------------|------------------- Steady <----+
 //!                             +----------------------+   | now and then: one step up or down
 //!                                                        +---------------------------> Probing
 //! ```
 //!
-//! - **Open**: everyone is admitted. When a good part of the attempts is wasted, the class is calibrated.
+//! - **Open**: everyone is admitted. When most of the attempts are wasted, the class is calibrated. Where it is only a part, what
+//!   gets done without a limit may be the best that there is: half as many as run are probed, and where that gets less done the
+//!   waste is tolerated for a while.
 //! - **Calibrating**: one at a time. Alone in its class a transaction meets no conflict with it, so this is quick, and it
 //!   tells what is to be beaten. From there the limit doubles for as long as that gets more done.
 //! - **Probing**: another limit is tried against the rate of the one before it, for as long as it takes to tell the two apart:
 //!   counts of independent events spread by their square root, so a clear difference shows after a few transactions.
 //! - **Steady**: the limit stays. Neighbouring limits are probed after pauses that double each time a probe fails, and more
 //!   so when it failed clearly: a limit that is right is left alone for most of the time, which is what keeps it from
-//!   oscillating. When far more is wasted, or far less done, than when the limit was found, the class is calibrated again.
+//!   oscillating. When far more is wasted than when the limit was found, the class is calibrated again; when nobody has to wait,
+//!   there is no limit any more.
 //!
 //! The rate alone would mislead several proxies before one database: each would get more done by taking from the others. What
 //! all of them see is the waste. So a limit under which most attempts are wasted is never stepped up to, and is stepped down
@@ -54,13 +58,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(20);
 /// How long what is wasted without a limit is not looked into again.
 const TOLERATED: Duration = Duration::from_secs(60);
+/// Waste that is never tolerated: others before the same database may be drowning in it.
+const TOLERATED_MAX: f64 = 0.4;
 
 /// Where the search stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     Open,
     Calibrating,
-    /// `from` is the limit that gave `base`; `doubling` while the limit is still looked for.
+    /// `from` is the limit that gave `base`; `doubling` while the limit is still looked for, by twice as many or half.
     Probing {
         from: u32,
         base: Sample,
@@ -145,14 +151,16 @@ impl Limit {
         self.limit.is_none_or(|limit| running < limit)
     }
 
-    /// Time has passed, with so many attempts under way: to be called before their number changes.
-    pub(super) fn pass(&mut self, now: Duration, running: u32) {
+    /// Time has passed, with so many attempts under way, and somebody in the queue or not: to be called before that changes.
+    pub(super) fn pass(&mut self, now: Duration, running: u32, waits: bool) {
         if !self.in_force {
             // Those from before the limit was lowered may still be at work.
             self.in_force = self.limit.is_none_or(|limit| running <= limit);
             self.window = Window::new(now.max(self.opens));
         }
-        self.window.pass(now, running, !self.admits(running));
+        // An observer has everybody run: those beyond the limit would wait.
+        let waits = waits || self.limit.is_some_and(|limit| running > limit);
+        self.window.pass(now, running, waits);
     }
 
     /// An attempt has ended. May move the limit.
@@ -168,13 +176,21 @@ impl Limit {
 
     fn watch_open(&mut self, now: Duration) {
         let (wasted, attempts) = (f64::from(self.window.wasted()), f64::from(self.window.attempts()));
-        // So much for certain: a few conflicts may be an accident.
-        let waste = (wasted - 1.5 * wasted.sqrt()) / attempts;
+        // So much for certain, and so much at most: a few conflicts may be an accident.
+        let [waste, most] = [-1.5, 1.5].map(|spread| (wasted + spread * wasted.sqrt()) / attempts);
         let tolerated = if now < self.tolerated.0 { self.tolerated.1 } else { 0.0 };
         let sample = self.window.sample();
-        if waste >= CONTENDED.max(tolerated) && sample.running > 1.2 {
+        let contended = waste >= CONTENDED.max(tolerated) && sample.running > 1.2;
+        let is_known = self.window.elapsed() >= TRIAL_MIN || f64::from(self.window.done()) >= TRIED;
+        let drowning = if is_known { most } else { waste } >= DROWNING;
+        if contended && (is_known || drowning) {
             self.unlimited = sample.rate;
-            self.enter(now, Phase::Calibrating, Some(1));
+            if drowning {
+                self.enter(now, Phase::Calibrating, Some(1));
+            } else {
+                let running = sample.running.ceil() as u32;
+                self.try_limit(now, running, running / 2, sample, true);
+            }
         } else if self.window.attempts() >= WATCHED || self.window.elapsed() >= WATCHED_MAX {
             self.enter(now, Phase::Open, None);
         }
@@ -205,7 +221,7 @@ impl Limit {
         let decided = elapsed >= TRIAL || (elapsed >= TRIAL_MIN && expected >= TRIED);
         if drowning || clearly_worse {
             self.go_back(now, from, base, drowning || done < expected / 2.0);
-        } else if decided && upwards && sample.full < 0.5 && sample.waste < CONTENDED {
+        } else if decided && upwards && sample.waits < 0.5 && sample.waste < CONTENDED {
             // So many do not even come, and hardly anything is wasted.
             self.open(now, sample);
         } else if (tried && clearly_better)
@@ -231,6 +247,9 @@ impl Limit {
             let doubling = doubling || sample.waste < CONTENDED / 2.0;
             let next = if doubling { limit.saturating_mul(2) } else { step_up(limit) };
             self.try_limit(now, limit, next, sample, doubling);
+        } else if doubling && limit > 1 {
+            self.up.put_off(now, true);
+            self.try_limit(now, limit, limit / 2, sample, true);
         } else {
             self.up.put_off(now, true);
             self.enter(now, Phase::Steady { base: sample }, Some(limit));
@@ -242,7 +261,12 @@ impl Limit {
         let upwards = self.limit.is_some_and(|limit| limit > from);
         let probes = if upwards { &mut self.up } else { &mut self.down };
         probes.put_off(now, clearly);
-        self.enter(now, Phase::Steady { base }, Some(from));
+        if !upwards && base.waits < 0.5 {
+            // Nobody had to wait before: no limit is better than any.
+            self.open(now, base);
+        } else {
+            self.enter(now, Phase::Steady { base }, Some(from));
+        }
     }
 
     fn watch_steady(&mut self, now: Duration, base: Sample) {
@@ -252,10 +276,10 @@ impl Limit {
         let (limit, sample) = (self.limit.unwrap_or(1), self.window.sample());
         let far_worse = sample.waste > 0.25 + 1.5 * base.waste.min(0.4);
         let base = base.blend(sample);
-        let reached = sample.full >= 0.5;
+        let reached = sample.waits >= 0.5;
         // Where so many do not come, fewer is fewer than those that do.
         let limit = if reached { limit } else { limit.min(sample.running.ceil() as u32).max(1) };
-        if !reached && sample.waste < CONTENDED {
+        if !reached && sample.waste < DROWNING {
             self.open(now, sample);
         } else if limit > 1 && self.is_judged() && far_worse {
             self.enter(now, Phase::Calibrating, Some(1));
@@ -273,7 +297,7 @@ impl Limit {
 
     /// No limit is needed: what is wasted without one is tolerated for a while, and half as much again.
     fn open(&mut self, now: Duration, sample: Sample) {
-        self.tolerated = (now + TOLERATED, (1.5 * sample.waste).max(2.0 * CONTENDED));
+        self.tolerated = (now + TOLERATED, (1.5 * sample.waste).clamp(2.0 * CONTENDED, TOLERATED_MAX));
         self.enter(now, Phase::Open, None);
     }
 

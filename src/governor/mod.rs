@@ -8,11 +8,14 @@
 //! ```text
 //! transaction ──> class ──> queue    replays first, the oldest transaction first
 //!                   │
+//!                   ├─────> heat     whether one value of their statements is behind the conflicts
+//!                   │
 //!                   └─────> limit    how many may run: found by trying
 //!                             └────> window    what was done and wasted in a while
 //! ```
 
 mod class;
+mod heat;
 mod limit;
 mod policy;
 mod queue;

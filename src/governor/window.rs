@@ -24,8 +24,8 @@ pub(super) struct Window {
     wasted: u32,
     /// Attempts under way, integrated over time.
     running: f64,
-    /// Seconds in which the limit was reached.
-    full: f64,
+    /// Seconds in which somebody had to wait.
+    waits: f64,
 }
 
 /// What a window has shown.
@@ -37,8 +37,8 @@ pub(super) struct Sample {
     pub(super) waste: f64,
     /// Attempts under way on average.
     pub(super) running: f64,
-    /// The share of the time in which the limit was reached.
-    pub(super) full: f64,
+    /// The share of the time in which somebody had to wait.
+    pub(super) waits: f64,
 }
 
 impl Sample {
@@ -49,7 +49,7 @@ impl Sample {
             rate: mean(self.rate, later.rate),
             waste: mean(self.waste, later.waste),
             running: mean(self.running, later.running),
-            full: mean(self.full, later.full),
+            waits: mean(self.waits, later.waits),
         }
     }
 }
@@ -57,14 +57,14 @@ impl Sample {
 impl Window {
     /// A window that opens at `start`, which may be ahead.
     pub(super) const fn new(start: Duration) -> Self {
-        Self { start, last: start, done: 0, wasted: 0, running: 0.0, full: 0.0 }
+        Self { start, last: start, done: 0, wasted: 0, running: 0.0, waits: 0.0 }
     }
 
     /// Time has passed, with so many attempts under way.
-    pub(super) fn pass(&mut self, now: Duration, running: u32, full: bool) {
+    pub(super) fn pass(&mut self, now: Duration, running: u32, waits: bool) {
         let passed = now.saturating_sub(self.last).as_secs_f64();
         self.running += passed * f64::from(running);
-        self.full += if full { passed } else { 0.0 };
+        self.waits += if waits { passed } else { 0.0 };
         self.last = self.last.max(now);
     }
 
@@ -100,7 +100,7 @@ impl Window {
             rate: f64::from(self.done) / seconds,
             waste: f64::from(self.wasted) / f64::from(self.attempts().max(1)),
             running: self.running / seconds,
-            full: self.full / seconds,
+            waits: self.waits / seconds,
         }
     }
 }
@@ -120,7 +120,7 @@ mod tests {
         window.count(at(12), End::Unknown);
         window.pass(at(14), 2, false);
         window.count(at(14), End::Wasted);
-        let sample = Sample { rate: 0.25, waste: 0.5, running: 3.0, full: 0.5 };
+        let sample = Sample { rate: 0.25, waste: 0.5, running: 3.0, waits: 0.5 };
         assert_eq!((window.sample(), window.attempts(), window.elapsed()), (sample, 2, at(4)));
     }
 }

@@ -14,6 +14,7 @@ use dashmap::mapref::entry::Entry as Slot;
 use futures_util::task::AtomicWaker;
 
 use crate::governor::{Class, Policy};
+use crate::replay::Intent;
 use crate::telemetry::{ClassFigures, Telemetry};
 
 /// What makes two transactions contend: the database, and what they are about to do.
@@ -21,13 +22,8 @@ use crate::telemetry::{ClassFigures, Telemetry};
 pub(super) struct Key {
     pub(super) database: u64,
     pub(super) statement: u64,
-}
-
-impl Key {
-    /// The name of the class in metrics and in the log: no text of a statement is in it.
-    fn label(self) -> String {
-        format!("{:016x}", self.database.rotate_left(1) ^ self.statement)
-    }
+    /// A number for the value that they have in common, a hot row's key for example; 0 for the others, whatever their values.
+    pub(super) value: u64,
 }
 
 /// A session that waits is woken by this.
@@ -37,10 +33,18 @@ pub(super) struct Turn {
     pub(super) waker: AtomicWaker,
 }
 
-pub(super) type SharedClass = Arc<Mutex<Class<Arc<Turn>>>>;
+/// A class, with its key.
+pub(super) struct Contended {
+    pub(super) key: Key,
+    /// Its name in metrics and in the log: nothing of a statement can be read from it, and those of values are numbered.
+    label: String,
+    class: Mutex<Class<Arc<Turn>>>,
+}
 
-pub(super) fn lock(class: &SharedClass) -> MutexGuard<'_, Class<Arc<Turn>>> {
-    class.lock().unwrap_or_else(PoisonError::into_inner)
+impl Contended {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Class<Arc<Turn>>> {
+        self.class.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The table of classes.
@@ -48,13 +52,17 @@ pub(super) struct Classes {
     pub(super) epoch: Instant,
     /// How many there are: what a session looks at first.
     count: AtomicUsize,
-    classes: DashMap<Key, SharedClass>,
+    /// How many of them are of a value, and how many there ever were.
+    of_values: AtomicUsize,
+    values_ever: AtomicUsize,
+    classes: DashMap<Key, Arc<Contended>>,
     pub(super) telemetry: Arc<Telemetry>,
 }
 
 impl Classes {
     pub(super) fn new(telemetry: Arc<Telemetry>) -> Self {
-        Self { epoch: Instant::now(), count: AtomicUsize::new(0), classes: DashMap::new(), telemetry }
+        let (count, of_values, values_ever) = Default::default();
+        Self { epoch: Instant::now(), count, of_values, values_ever, classes: DashMap::new(), telemetry }
     }
 
     /// Whether there is any.
@@ -62,41 +70,62 @@ impl Classes {
         self.count.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether there are as many as there may be.
+    pub(super) fn is_full(&self, most: usize) -> bool {
+        self.count.load(Ordering::Relaxed) >= most
+    }
+
     /// The time that classes are told.
     pub(super) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
 
-    /// The class of these transactions, if they contend.
-    pub(super) fn get(&self, key: Key) -> Option<SharedClass> {
-        self.classes.get(&key).map(|class| Arc::clone(&class))
+    /// The class of a transaction, if its like contend: that of one of its values, or that of its statement.
+    pub(super) fn find(&self, database: u64, intent: Intent) -> Option<Arc<Contended>> {
+        let statement = intent.statement.into();
+        let of = |value| self.classes.get(&Key { database, statement, value });
+        let values = intent.values.numbers().iter().filter(|value| **value != 0);
+        let hot =
+            if self.of_values.load(Ordering::Relaxed) == 0 { None } else { values.copied().find_map(of) };
+        hot.or_else(|| of(0)).map(|class| Arc::clone(&class))
     }
 
-    /// The class of a transaction that has met a conflict; `None` if there are `most` classes, and this is none of them.
-    pub(super) fn get_or_make(&self, key: Key, most: usize) -> Option<SharedClass> {
-        if let Some(class) = self.get(key) {
-            return Some(class);
+    /// The class of transactions that have met a conflict; `None` if there are `most` classes, and this is none of them.
+    pub(super) fn get_or_make(&self, key: Key, most: usize) -> Option<Arc<Contended>> {
+        if let Some(class) = self.classes.get(&key) {
+            return Some(Arc::clone(&class));
         }
-        if self.count.load(Ordering::Relaxed) >= most {
+        if self.is_full(most) {
             return None;
         }
         let class = match self.classes.entry(key) {
             Slot::Occupied(class) => Arc::clone(class.get()),
             Slot::Vacant(slot) => {
                 self.count.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(class = key.label(), "transactions contend");
-                Arc::clone(&slot.insert(Arc::new(Mutex::new(Class::new(self.now())))))
+                let label = self.label(key);
+                tracing::info!(class = label, "transactions contend");
+                let class = Mutex::new(Class::new(self.now()));
+                Arc::clone(&slot.insert(Arc::new(Contended { key, label, class })))
             }
         };
         Some(class)
+    }
+
+    fn label(&self, key: Key) -> String {
+        let statement = format!("{:016x}", key.database.rotate_left(1) ^ key.statement);
+        if key.value == 0 {
+            return statement;
+        }
+        self.of_values.fetch_add(1, Ordering::Relaxed);
+        format!("{statement}#{}", self.values_ever.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Forgets the classes that have been calm, and tells the metrics of the others.
     pub(super) fn sweep(&self, policy: &Policy) {
         let (now, metrics) = (self.now(), self.telemetry.governor());
         let mut sums = ClassFigures::default();
-        self.classes.retain(|key, class| {
-            let class = lock(class);
+        self.classes.retain(|key, contended| {
+            let class = contended.lock();
             let keeps = !class.is_calm(now, policy.calm);
             let (limit, gained) = (class.limit(), class.gained());
             let (running, waiting) = (class.running(), class.waiting());
@@ -105,11 +134,12 @@ impl Classes {
                 sums.running += running;
                 sums.waiting += waiting;
                 sums.gained += gained;
-                metrics.set_class(&key.label(), ClassFigures { limit, running, waiting, gained });
+                metrics.set_class(&contended.label, ClassFigures { limit, running, waiting, gained });
             } else {
                 self.count.fetch_sub(1, Ordering::Relaxed);
-                metrics.forget_class(&key.label());
-                tracing::info!(class = key.label(), "transactions contend no more");
+                self.of_values.fetch_sub(usize::from(key.value != 0), Ordering::Relaxed);
+                metrics.forget_class(&contended.label);
+                tracing::info!(class = contended.label, "transactions contend no more");
             }
             keeps
         });

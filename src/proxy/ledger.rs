@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::member::Member;
 use super::turns::Place;
 use crate::insight::Session;
-use crate::replay::{self, Encounter, Event, Fingerprint, Output, Statement};
+use crate::replay::{self, Encounter, Event, Fingerprint, Intent, Output, Statement};
 use crate::telemetry::Telemetry;
 
 /// Where a session is accounted for.
@@ -76,14 +76,8 @@ impl Output for Outlet<'_> {
         self.ledger.member.governs()
     }
 
-    fn enter(
-        &mut self,
-        now: Duration,
-        statement: Fingerprint,
-        since: Duration,
-        replay: bool,
-    ) -> replay::Place {
-        self.ledger.member.enter(statement, now.saturating_sub(since), replay)
+    fn enter(&mut self, now: Duration, intent: Intent, since: Duration, replay: bool) -> replay::Place {
+        self.ledger.member.enter(intent, now.saturating_sub(since), replay)
     }
 
     fn contends(&mut self, statement: Fingerprint) {

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use super::classes::{Classes, Key, SharedClass, Turn, lock, wake};
+use super::classes::{Classes, Contended, Key, Turn, wake};
 use crate::governor::{End, Entry, Mode, Policy, STUCK, Ticket};
-use crate::replay::{self, Fingerprint, Outcome};
+use crate::replay::{self, Fingerprint, Intent, Outcome, Values};
 use crate::telemetry::Admission;
 
 /// Where a session's transaction stands.
@@ -19,11 +19,11 @@ enum Standing {
     /// It has nothing to do with any class.
     Outside,
     /// It waits, and asks at some time whether it may go in spite of the limit.
-    Queued { class: SharedClass, ticket: Ticket, since: Duration, ask: Duration },
+    Queued { class: Arc<Contended>, ticket: Ticket, since: Duration, ask: Duration },
     /// It has a place, and so long has had no request under way.
-    Holding { class: SharedClass, idle: Option<Duration> },
+    Holding { class: Arc<Contended>, idle: Option<Duration> },
     /// It had a place, and was idle for too long.
-    Idle { class: SharedClass },
+    Idle { class: Arc<Contended> },
 }
 
 /// A session among those that contend; its place is left when this is dropped.
@@ -32,6 +32,8 @@ pub(super) struct Member {
     policy: Arc<Policy>,
     database: u64,
     standing: Standing,
+    /// Those of the transaction, as far as it is in a class that wants to know.
+    values: Values,
     /// There is none until the session has to wait: most never do.
     turn: Option<Arc<Turn>>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -39,8 +41,9 @@ pub(super) struct Member {
 
 impl Member {
     /// Of a session in a database, by a hash of its name.
-    pub(super) const fn new(classes: Arc<Classes>, policy: Arc<Policy>, database: u64) -> Self {
-        Self { classes, policy, database, standing: Standing::Outside, turn: None, timer: None }
+    pub(super) fn new(classes: Arc<Classes>, policy: Arc<Policy>, database: u64) -> Self {
+        let (standing, values, turn, timer) = (Standing::Outside, Values::default(), None, None);
+        Self { classes, policy, database, standing, values, turn, timer }
     }
 
     /// Whether the session's transactions may belong to a class.
@@ -48,19 +51,18 @@ impl Member {
         !self.classes.is_empty() && self.policy.mode != Mode::Off
     }
 
-    const fn key(&self, statement: u64) -> Key {
-        Key { database: self.database, statement }
-    }
-
     /// A transaction of this age asks for a place.
-    pub(super) fn enter(&mut self, statement: Fingerprint, age: Duration, replay: bool) -> replay::Place {
+    pub(super) fn enter(&mut self, intent: Intent, age: Duration, replay: bool) -> replay::Place {
         let before = if replay { self.step_back() } else { None };
         self.leave(End::Unknown);
-        let Some(class) = before.or_else(|| self.classes.get(self.key(statement.into()))) else {
+        if before.is_none() {
+            self.values = intent.values;
+        }
+        let Some(class) = before.or_else(|| self.classes.find(self.database, intent)) else {
             return replay::Place::Free;
         };
         let (now, metrics) = (self.classes.now(), self.classes.telemetry.governor());
-        let mut locked = lock(&class);
+        let mut locked = class.lock();
         if self.policy.mode == Mode::Observe {
             let admitted = locked.observe(now);
             metrics.admitted(if admitted { Admission::AtOnce } else { Admission::Observed }, None);
@@ -89,15 +91,14 @@ impl Member {
     }
 
     /// An attempt has ended in a conflict, and another one follows at once: its place is free, but not handed on yet.
-    fn step_back(&mut self) -> Option<SharedClass> {
-        let now = self.classes.now();
+    fn step_back(&mut self) -> Option<Arc<Contended>> {
         match std::mem::replace(&mut self.standing, Standing::Outside) {
             Standing::Holding { class, .. } => {
-                lock(&class).leave(now, End::Wasted);
+                self.end_attempt(&class, true, End::Wasted, false);
                 Some(class)
             }
             Standing::Idle { class } => {
-                lock(&class).ended(now, End::Wasted);
+                self.end_attempt(&class, false, End::Wasted, false);
                 Some(class)
             }
             standing => {
@@ -108,13 +109,34 @@ impl Member {
         }
     }
 
+    /// An attempt in a class has ended; its place, if it had one, may be handed on. If one of its values is behind the conflicts
+    /// of the class, that gets a class of its own.
+    fn end_attempt(&self, class: &Contended, had_place: bool, end: End, hands_on: bool) {
+        let now = self.classes.now();
+        let mut locked = class.lock();
+        if had_place {
+            locked.leave(now, end);
+        } else {
+            locked.ended(now, end);
+        }
+        let is_whole = class.key.value != 0 || self.classes.is_full(self.policy.max_classes);
+        let hot = if is_whole { None } else { locked.note_values(now, self.values.numbers(), end) };
+        if hands_on {
+            wake(&mut locked, now);
+        }
+        drop(locked);
+        if let Some(value) = hot {
+            self.classes.get_or_make(Key { value, ..class.key }, self.policy.max_classes);
+        }
+    }
+
     /// The transaction at hand has met a conflict: from now on there is a class for its like.
     pub(super) fn contends(&self, statement: Fingerprint) {
-        if matches!(self.standing, Standing::Outside)
-            && self.policy.mode != Mode::Off
-            && let Some(class) = self.classes.get_or_make(self.key(statement.into()), self.policy.max_classes)
-        {
-            lock(&class).ended(self.classes.now(), End::Wasted);
+        if matches!(self.standing, Standing::Outside) && self.policy.mode != Mode::Off {
+            let key = Key { database: self.database, statement: statement.into(), value: 0 };
+            if let Some(class) = self.classes.get_or_make(key, self.policy.max_classes) {
+                class.lock().ended(self.classes.now(), End::Wasted);
+            }
         }
     }
 
@@ -129,27 +151,18 @@ impl Member {
 
     /// Leaves the queue, or the place.
     fn leave(&mut self, end: End) {
-        let now = self.classes.now();
         match std::mem::replace(&mut self.standing, Standing::Outside) {
             Standing::Outside => {}
             Standing::Queued { class, ticket, .. } => {
-                let mut class = lock(&class);
+                let (mut class, now) = (class.lock(), self.classes.now());
                 if !class.withdraw(ticket) {
                     // Its turn had come meanwhile.
                     class.leave(now, End::Unknown);
                     wake(&mut class, now);
                 }
             }
-            Standing::Holding { class, .. } => {
-                let mut class = lock(&class);
-                class.leave(now, end);
-                wake(&mut class, now);
-            }
-            Standing::Idle { class } => {
-                let mut class = lock(&class);
-                class.ended(now, end);
-                wake(&mut class, now);
-            }
+            Standing::Holding { class, .. } => self.end_attempt(&class, true, end, true),
+            Standing::Idle { class } => self.end_attempt(&class, false, end, true),
         }
     }
 
@@ -185,7 +198,7 @@ impl Member {
             }
             Standing::Idle { .. } if !busy => Poll::Pending,
             Standing::Idle { class } => {
-                lock(class).resume(now);
+                class.lock().resume(now);
                 let class = Arc::clone(class);
                 self.standing = Standing::Holding { class, idle: None };
                 Poll::Pending
@@ -203,7 +216,7 @@ impl Member {
             Admission::Waited
         } else if self.poll_timer(ask.min(bound), cx).is_pending() {
             return Poll::Pending;
-        } else if lock(&class).admit_anyway(now, ticket, now >= bound) {
+        } else if class.lock().admit_anyway(now, ticket, now >= bound) {
             Admission::Overdue
         } else {
             self.standing = Standing::Queued { class, ticket, since, ask: now + STUCK };
@@ -218,7 +231,7 @@ impl Member {
 
     fn give_up_place(&mut self, now: Duration) {
         if let Standing::Holding { class, .. } = std::mem::replace(&mut self.standing, Standing::Outside) {
-            let mut locked = lock(&class);
+            let mut locked = class.lock();
             locked.idle(now);
             wake(&mut locked, now);
             drop(locked);

@@ -284,7 +284,7 @@ impl Session {
         }
         let cx = &mut self.bells.outside.context();
         self.shutdown.poll(cx);
-        let Poll::Ready(Some(ask)) = self.registration.asks.poll_recv(cx) else { return Ok(false) };
+        let Poll::Ready(ask) = self.registration.poll_ask(cx) else { return Ok(false) };
         self.bells.outside.ring();
         let now = self.clock.elapsed();
         let (forward, closed) = self.with_engine(|engine, out| engine.cancel(now, out));

@@ -11,6 +11,7 @@ use super::explain;
 use super::fingerprint::{Fingerprint, Fingerprints};
 use super::gate::{Gate, Place};
 use super::held::Held;
+use super::intent::Intent;
 use super::journal::Journal;
 use super::lock_table::Locks;
 use super::outstanding::Outstanding;
@@ -46,9 +47,9 @@ pub trait Output {
     fn governs(&self) -> bool {
         false
     }
-    /// A transaction that began at `since` with this statement asks for a place: for its first attempt, or for a replay.
-    fn enter(&mut self, now: Duration, statement: Fingerprint, since: Duration, replay: bool) -> Place {
-        let _ = (now, statement, since, replay);
+    /// A transaction that began at `since` asks for a place: for its first attempt, or for a replay.
+    fn enter(&mut self, now: Duration, intent: Intent, since: Duration, replay: bool) -> Place {
+        let _ = (now, intent, since, replay);
         Place::Free
     }
     /// A transaction that began with this statement has met a conflict.

@@ -10,6 +10,7 @@ use super::deferred::Begin;
 use super::engine::{Engine, Output, Step};
 use super::event::Event;
 use super::fingerprint::Fingerprint;
+use super::intent::{Intent, Values};
 use super::journal::Effect;
 use super::outstanding::{Control, Owner};
 use super::policy::Mode;
@@ -49,19 +50,22 @@ pub(super) enum Gate {
 }
 
 impl Engine {
-    /// Whether a request must wait: it is the first that works on data, and there is no place for the transaction.
+    /// Whether a request must wait: it is the first that works on data, and there is no place for the transaction. `behind` is
+    /// what has come behind it, as far as it is here.
     pub(super) fn waits_at_gate(
         &mut self,
         now: Duration,
         tag: u8,
         frame: &[u8],
-        next: Option<u8>,
+        behind: &[u8],
         out: &mut impl Output,
     ) -> bool {
         let idle = self.state == State::Idle;
         let ahead = idle || (self.state == State::Open && self.unit.gate == Gate::Ahead);
         if !ahead
             || self.outstanding.is_skipping()
+            // What is sent behind a COMMIT before its answer is not a part of what it ends.
+            || self.outstanding.may_commit()
             || self.policy.mode != Mode::Transparent
             || !matches!(tag, tag::QUERY | tag::PARSE | tag::BIND | tag::EXECUTE | tag::FUNCTION_CALL)
         {
@@ -75,7 +79,8 @@ impl Engine {
             return false;
         }
         // Outside of a transaction block a Parse that no Bind follows only prepares.
-        let prepares = tag == tag::PARSE && next != Some(tag::BIND) && (idle || !self.unit.explicit);
+        let prepares =
+            tag == tag::PARSE && behind.first() != Some(&tag::BIND) && (idle || !self.unit.explicit);
         if prepares || !out.governs() {
             return false;
         }
@@ -85,7 +90,8 @@ impl Engine {
         let Some(statement) = self.fingerprints.request(tag, frame, &self.journal) else {
             return false;
         };
-        match out.enter(now, statement, self.unit.started, false) {
+        let intent = Intent { statement, values: Values::of(tag, frame, behind) };
+        match out.enter(now, intent, self.unit.started, false) {
             Place::Free | Place::Granted => self.unit.gate = Gate::Passed,
             Place::Awaited => self.unit.gate = Gate::Waiting { since: now },
         }
@@ -114,7 +120,8 @@ impl Engine {
         out: &mut impl Output,
     ) -> (Duration, bool) {
         let statement = if out.governs() { self.first_statement() } else { None };
-        match statement.map_or(Place::Free, |statement| out.enter(now, statement, self.unit.started, true)) {
+        let intent = statement.map(Intent::of);
+        match intent.map_or(Place::Free, |intent| out.enter(now, intent, self.unit.started, true)) {
             Place::Free => (pause, false),
             // Those that it contends with are held back: only what goes on failing must be slowed down.
             Place::Granted => {

@@ -237,8 +237,13 @@ impl Outstanding {
     }
 
     /// The server asks for COPY data. In the extended protocol a Sync that was sent before the end of the data is ignored by
-    /// the server, and returned here.
+    /// the server, and returned here. Behind a Query without data the next request is taken for what should have been data: it
+    /// fails the COPY, and has no answer of its own.
     pub(super) fn begin_copy_in(&mut self) -> Option<Request> {
+        if self.requests.front().is_some_and(|r| r.tag == tag::QUERY && r.copies_ahead == 0) {
+            let taken = self.requests.remove(1);
+            self.journalled -= usize::from(taken.is_some_and(|taken| taken.owner.is_journalled()));
+        }
         let waits = self.requests.front().is_some_and(|r| r.tag == tag::EXECUTE && r.copies_ahead == 0);
         let sync = self.requests.iter().position(|r| r.tag == tag::SYNC).filter(|_| waits);
         let ignored = sync.and_then(|at| self.requests.remove(at));

@@ -56,14 +56,15 @@ impl Engine {
                 break;
             }
             let frame = &bytes[at..at + header.frame_bytes];
-            let next = bytes.get(at + header.frame_bytes).copied();
+            let behind = &bytes[at + header.frame_bytes..];
+            let next = behind.first().copied();
             if next.is_none() && self.commits_in_batch(header.tag, frame) {
                 break;
             }
             if header.tag == tag::QUERY && self.must_wait(frame) {
                 break;
             }
-            if self.waits_at_gate(now, header.tag, frame, next, out) {
+            if self.waits_at_gate(now, header.tag, frame, behind, out) {
                 break;
             }
             match self.request(now, header.tag, frame, next, out) {

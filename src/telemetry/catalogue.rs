@@ -146,7 +146,7 @@ pub static METRICS: &[Metric] = &[
         name: "reprise_governor_classes",
         kind: Kind::Gauge,
         labels: &[],
-        help: "Kinds of contending transactions, by database and first statement.",
+        help: "Kinds of contending transactions, by database and first statement, or by a value of that.",
     },
     Metric {
         name: "reprise_governor_limit",

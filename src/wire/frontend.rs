@@ -72,6 +72,35 @@ impl<'a> Bind<'a> {
     }
 }
 
+/// The values of the parameters in a Bind message that are not NULL, up to where it is cut.
+pub fn bind_values(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = split_cstr(body).and_then(|(_, rest)| split_cstr(rest)).map_or(&[][..], |(_, rest)| rest);
+    let formats = take_count(&mut rest);
+    rest = rest.get(2 * formats..).unwrap_or_default();
+    let values = take_count(&mut rest);
+    std::iter::repeat_with(move || {
+        let (length, behind) = rest.split_first_chunk()?;
+        let length = u32::from_be_bytes(*length);
+        if length == u32::MAX {
+            rest = behind;
+            return Some(None);
+        }
+        let (value, behind) = behind.split_at_checked(length as usize)?;
+        rest = behind;
+        Some(Some(value))
+    })
+    .take(values)
+    .map_while(|value| value)
+    .flatten()
+}
+
+/// The number before a list; 0 if it is cut.
+fn take_count(bytes: &mut &[u8]) -> usize {
+    let Some((count, rest)) = bytes.split_first_chunk() else { return 0 };
+    *bytes = rest;
+    u16::from_be_bytes(*count).into()
+}
+
 /// The name of the portal that an Execute message runs.
 pub fn execute(body: &[u8]) -> Option<&[u8]> {
     split_cstr(body).map(|(portal, _)| portal)
@@ -97,6 +126,17 @@ mod tests {
         assert_eq!(execute(b"p\0\0\0\0\0"), Some(&b"p"[..]));
         assert_eq!(statement_target(b"Ss1\0"), Some(&b"s1"[..]));
         assert_eq!(statement_target(b"Ps1\0"), None);
+    }
+
+    #[test]
+    fn the_values_of_a_bind_are_read_as_far_as_they_go() {
+        let body = b"p\0s\0\0\x01\0\x01\0\x04\0\0\0\x02ab\xff\xff\xff\xff\0\0\0\0\0\0\0\x01c\0\0";
+        let values = |body| bind_values(body).collect::<Vec<_>>();
+        assert_eq!(values(body), [&b"ab"[..], b"", b"c"]);
+        for cut in 0..body.len() - 2 {
+            assert!(values(&body[..cut]).len() < 3, "{cut}");
+        }
+        assert!(values(b"p\0s\0\0\0\0\x01\x7f\xff\xff\xffab").is_empty());
     }
 
     #[test]

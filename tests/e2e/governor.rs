@@ -267,6 +267,30 @@ async fn a_class_that_is_calm_is_forgotten() {
 }
 
 #[tokio::test]
+async fn only_transactions_on_the_same_hot_row_are_a_class() {
+    let scene = governed(Dialect::Postgres, |_| {}).await;
+    let name = &scene.database.name;
+    // A scan of the whole table would have everybody conflict with everybody.
+    scene.database.run(&format!("ALTER DATABASE {name} SET enable_seqscan = off")).await;
+    let mut clients = Vec::new();
+    for row in [1, 1, 1, 1, 2, 3] {
+        let client = scene.proxy.client().await;
+        let update = client.prepare("UPDATE kv SET v = v + 1 WHERE k = $1").await.expect("a statement");
+        clients.push((row, client, update));
+    }
+    // That of the statement, and that of the row.
+    let are_told_apart = || scene.proxy.metric("reprise_governor_classes") == 2.0;
+    let work = clients.iter().map(async |(row, client, update)| {
+        while !are_told_apart() {
+            client.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE").await.expect("BEGIN");
+            assert_eq!(client.execute(update, &[row]).await.expect("hidden"), 1);
+            client.batch_execute("COMMIT").await.expect("hidden");
+        }
+    });
+    within("the class of the row", futures_util::future::join_all(work)).await;
+}
+
+#[tokio::test]
 async fn hot_rows_lose_no_update() {
     const CLIENTS: usize = 8;
     const ROUNDS: usize = 10;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use golden::Backend;
-use reprise::replay::{Engine, Event, Fingerprint, Output, Place};
+use reprise::replay::{Engine, Event, Intent, Output, Place};
 
 use crate::client::Client;
 use crate::doors::Doors;
@@ -62,7 +62,7 @@ impl Output for Wires {
     fn governs(&self) -> bool {
         self.doors.governs()
     }
-    fn enter(&mut self, _: Duration, _: Fingerprint, _: Duration, replay: bool) -> Place {
+    fn enter(&mut self, _: Duration, _: Intent, _: Duration, replay: bool) -> Place {
         self.doors.enter(self.number, replay)
     }
     fn close(&mut self) {
