@@ -49,8 +49,8 @@ struct Options {
     /// Seconds of each slice that count.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Seconds of each slice before that.
-    #[arg(long, default_value_t = 5.0)]
+    /// Seconds of each slice before that, in which the governor finds its limit.
+    #[arg(long, default_value_t = 10.0)]
     warmup: f64,
     /// Slices of each contender.
     #[arg(long, default_value_t = 2)]

@@ -214,9 +214,8 @@ impl Worker {
             let steps = self.work.next(self.number, self.rows, self.began.elapsed(), &mut self.rng);
             let gate = Arc::clone(&self.gate);
             let _place = gate.acquire().await;
-            let (client, second) = (&self.client, self.second.as_ref());
-            let committed =
-                until_committed(client, second, &steps, &self.stops, &mut self.rng, &mut tally).await;
+            let link = Link { client: &self.client, second: self.second.as_ref(), stops: &self.stops };
+            let committed = link.until_committed(&steps, &mut self.rng, &mut tally).await;
             if committed && self.counts.load(Ordering::Relaxed) {
                 tally.commits += 1;
                 let latency = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -227,51 +226,51 @@ impl Worker {
     }
 }
 
-/// The client's own loop. Through Reprise it runs once. False if the end came before the transaction got through.
-async fn until_committed(
-    client: &Client,
-    second: Option<&Client>,
-    steps: &[Step],
-    stops: &AtomicBool,
-    rng: &mut Rng,
-    tally: &mut Tally,
-) -> bool {
-    let mut longest = Duration::from_millis(2);
-    while let Err(error) = attempt(client, second, steps, stops, rng, tally).await {
-        let sqlstate = error.code().map(|code| code.code());
-        assert!(matches!(sqlstate, Some("40001" | "40P01")), "{error:?}");
-        tally.errors += 1;
-        // After a failed COMMIT there is nothing to roll back, and that is no error.
-        client.batch_execute("ROLLBACK").await.expect("the connection stays");
-        if stops.load(Ordering::Relaxed) {
-            return false;
-        }
-        tokio::time::sleep(longest.mul_f64(rng.f64())).await;
-        longest = (longest * 2).min(PAUSE_MAX);
-    }
-    tally.updates += steps.iter().filter(|step| matches!(step, Step::Run(_))).count() as u64;
-    true
+/// What a client runs its transactions over.
+struct Link<'a> {
+    client: &'a Client,
+    second: Option<&'a Client>,
+    stops: &'a AtomicBool,
 }
 
-async fn attempt(
-    client: &Client,
-    second: Option<&Client>,
-    steps: &[Step],
-    stops: &AtomicBool,
-    rng: &mut Rng,
-    tally: &mut Tally,
-) -> Result<(), tokio_postgres::Error> {
-    client.batch_execute("BEGIN").await?;
-    for step in steps {
-        match step {
-            Step::Run(sql) => client.batch_execute(sql).await?,
-            Step::Think(pause) => tokio::time::sleep(*pause).await,
-            Step::Aside(sql) => {
-                let other = second.expect("work with transactions aside has a second connection");
-                let steps = [Step::Run(sql.clone())];
-                Box::pin(until_committed(other, None, &steps, stops, rng, tally)).await;
+impl Link<'_> {
+    /// The client's own loop. Through Reprise it runs once. False if the end came before the transaction got through.
+    async fn until_committed(&self, steps: &[Step], rng: &mut Rng, tally: &mut Tally) -> bool {
+        let mut longest = Duration::from_millis(2);
+        while let Err(error) = self.attempt(steps, rng, tally).await {
+            let sqlstate = error.code().map(|code| code.code());
+            assert!(matches!(sqlstate, Some("40001" | "40P01")), "{error:?}");
+            tally.errors += 1;
+            // After a failed COMMIT there is nothing to roll back, and that is no error.
+            self.client.batch_execute("ROLLBACK").await.expect("the connection stays");
+            if self.stops.load(Ordering::Relaxed) {
+                return false;
+            }
+            tokio::time::sleep(longest.mul_f64(rng.f64())).await;
+            longest = (longest * 2).min(PAUSE_MAX);
+        }
+        tally.updates += steps.iter().filter(|step| matches!(step, Step::Run(_))).count() as u64;
+        true
+    }
+
+    async fn attempt(
+        &self,
+        steps: &[Step],
+        rng: &mut Rng,
+        tally: &mut Tally,
+    ) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("BEGIN").await?;
+        for step in steps {
+            match step {
+                Step::Run(sql) => self.client.batch_execute(sql).await?,
+                Step::Think(pause) => tokio::time::sleep(*pause).await,
+                Step::Aside(sql) => {
+                    let client = self.second.expect("work with transactions aside has a second connection");
+                    let aside = Link { client, second: None, stops: self.stops };
+                    Box::pin(aside.until_committed(&[Step::Run(sql.clone())], rng, tally)).await;
+                }
             }
         }
+        self.client.batch_execute("COMMIT").await
     }
-    client.batch_execute("COMMIT").await
 }

@@ -20,7 +20,7 @@ pub struct Class<T> {
     running: u32,
     /// When there last was a conflict, or a wait.
     stirred: Duration,
-    /// When somebody last got out of the queue.
+    /// When somebody last got out of the queue, or into an empty one.
     moved: Duration,
 }
 
@@ -65,6 +65,9 @@ impl<T> Class<T> {
         }
         self.stirred = now;
         self.limit.pass(now, self.running, !self.queue.is_empty());
+        if self.queue.is_empty() {
+            self.moved = now;
+        }
         self.queue.push(ticket, token());
         Entry::Queued(ticket)
     }
@@ -92,6 +95,18 @@ impl<T> Class<T> {
             self.run_one_more(now);
         }
         admitted
+    }
+
+    /// A transaction that is idle may wait for one in the queue, and those at work for its locks: if nobody has left the queue for
+    /// so long, somebody gets a place whatever the limit is. It is the last who came, for what an idle one waits for came after it.
+    pub fn nudge(&mut self, now: Duration, still: Duration) -> Option<T> {
+        if now.saturating_sub(self.moved) < still {
+            return None;
+        }
+        let token = self.queue.pop_last()?;
+        self.moved = now;
+        self.run_one_more(now);
+        Some(token)
     }
 
     /// The next who gets a place, if one is free; it has it from now on.
@@ -169,5 +184,39 @@ impl<T> Class<T> {
     /// Whether the class can be forgotten: for so long nobody met a conflict in it or had to wait.
     pub fn is_calm(&self, now: Duration, calm: Duration) -> bool {
         self.queue.is_empty() && now.saturating_sub(self.stirred) >= calm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A class that lets one transaction run at a time, and has one in it.
+    fn narrow(now: Duration) -> Class<&'static str> {
+        let mut class = Class::new(Duration::ZERO);
+        for _ in 0..16 {
+            class.observe(now);
+            class.observe(now);
+            class.leave(now + Duration::from_millis(1), End::Wasted);
+            class.leave(now + Duration::from_millis(1), End::Wasted);
+        }
+        assert_eq!(class.limit(), Some(1));
+        class.observe(now);
+        class
+    }
+
+    #[test]
+    fn an_idle_transaction_gets_the_last_who_came_in_once_the_queue_stands_still() {
+        let at = Duration::from_millis;
+        let mut class = narrow(at(0));
+        for (name, since) in [("first", 100), ("last", 200)] {
+            let entry = class.enter(at(since), at(since), false, || name);
+            assert!(matches!(entry, Entry::Queued(_)));
+        }
+        assert_eq!(class.nudge(at(250), at(200)), None, "the queue is young");
+        assert_eq!(class.nudge(at(300), at(200)), Some("last"));
+        assert_eq!(class.nudge(at(400), at(200)), None, "it has just moved");
+        assert_eq!((class.nudge(at(500), at(200)), class.nudge(at(800), at(200))), (Some("first"), None));
+        assert_eq!((class.running(), class.waiting()), (3, 0));
     }
 }

@@ -39,6 +39,11 @@ impl<T> Queue<T> {
         self.waiting.pop_first().map(|(_, token)| token)
     }
 
+    /// The last in the line.
+    pub(super) fn pop_last(&mut self) -> Option<T> {
+        self.waiting.pop_last().map(|(_, token)| token)
+    }
+
     /// Somebody leaves; false if it does not wait any more.
     pub(super) fn remove(&mut self, ticket: Ticket) -> bool {
         self.waiting.remove(&ticket).is_some()

@@ -33,6 +33,14 @@ pub(super) struct Turn {
     pub(super) waker: AtomicWaker,
 }
 
+impl Turn {
+    /// The session may go.
+    pub(super) fn call(&self) {
+        self.came.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
 /// A class, with its key.
 pub(super) struct Contended {
     pub(super) key: Key,
@@ -150,7 +158,6 @@ impl Classes {
 /// Hands out the places that are free.
 pub(super) fn wake(class: &mut Class<Arc<Turn>>, now: Duration) {
     while let Some(turn) = class.next(now) {
-        turn.came.store(true, Ordering::Release);
-        turn.waker.wake();
+        turn.call();
     }
 }

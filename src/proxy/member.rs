@@ -14,6 +14,12 @@ use crate::governor::{End, Entry, Mode, Policy, STUCK, Ticket};
 use crate::replay::{self, Fingerprint, Intent, Outcome, Values};
 use crate::telemetry::Admission;
 
+/// A queue stands still when nobody leaves it for so many times as long as a transaction may be idle.
+const STILL: u32 = 4;
+
+/// It is looked at as rarely as once in so many times that.
+const RARELY: u32 = 5;
+
 /// Where a session's transaction stands.
 enum Standing {
     /// It has nothing to do with any class.
@@ -22,8 +28,9 @@ enum Standing {
     Queued { class: Arc<Contended>, ticket: Ticket, since: Duration, ask: Duration },
     /// It has a place, and so long has had no request under way.
     Holding { class: Arc<Contended>, idle: Option<Duration> },
-    /// It had a place, and was idle for too long.
-    Idle { class: Arc<Contended> },
+    /// It had a place, and was idle for too long. It looks whether the queue stands still, for it may wait for somebody there: at
+    /// some time, then after a pause that doubles, up to a limit, for as long as the queue moves.
+    Idle { class: Arc<Contended>, look: Duration, pause: Duration },
 }
 
 /// A session among those that contend; its place is left when this is dropped.
@@ -97,7 +104,7 @@ impl Member {
                 self.end_attempt(&class, true, End::Wasted, false);
                 Some(class)
             }
-            Standing::Idle { class } => {
+            Standing::Idle { class, .. } => {
                 self.end_attempt(&class, false, End::Wasted, false);
                 Some(class)
             }
@@ -162,7 +169,7 @@ impl Member {
                 }
             }
             Standing::Holding { class, .. } => self.end_attempt(&class, true, end, true),
-            Standing::Idle { class } => self.end_attempt(&class, false, end, true),
+            Standing::Idle { class, .. } => self.end_attempt(&class, false, end, true),
         }
     }
 
@@ -193,11 +200,15 @@ impl Member {
                 let due = *idle.get_or_insert(now) + self.policy.idle;
                 if self.poll_timer(due, cx).is_ready() {
                     self.give_up_place(now);
+                    self.look_at_queue(now, cx);
                 }
                 Poll::Pending
             }
-            Standing::Idle { .. } if !busy => Poll::Pending,
-            Standing::Idle { class } => {
+            Standing::Idle { .. } if !busy => {
+                self.look_at_queue(now, cx);
+                Poll::Pending
+            }
+            Standing::Idle { class, .. } => {
                 class.lock().resume(now);
                 let class = Arc::clone(class);
                 self.standing = Standing::Holding { class, idle: None };
@@ -236,7 +247,25 @@ impl Member {
             wake(&mut locked, now);
             drop(locked);
             self.classes.telemetry.governor().idled();
-            self.standing = Standing::Idle { class };
+            let pause = STILL * self.policy.idle;
+            self.standing = Standing::Idle { class, look: now + pause, pause };
+        }
+    }
+
+    /// Somebody in the queue may be who this transaction waits for.
+    fn look_at_queue(&mut self, now: Duration, cx: &mut Context<'_>) {
+        let Standing::Idle { look, .. } = self.standing else { return };
+        if self.poll_timer(look, cx).is_pending() {
+            return;
+        }
+        if let Standing::Idle { class, look, pause } = &mut self.standing {
+            let still = STILL * self.policy.idle;
+            let nudged = class.lock().nudge(now, still);
+            *pause = if nudged.is_some() { still } else { (*pause * 2).min(RARELY * still) };
+            nudged.into_iter().for_each(|turn| turn.call());
+            *look = now + *pause;
+            // For the timer to be set anew.
+            cx.waker().wake_by_ref();
         }
     }
 

@@ -50,14 +50,19 @@ impl Crowd {
         Self { scene, holders }
     }
 
-    /// The fourth begins, and soon waits. It has changed a row before.
+    /// The fourth begins, and soon waits.
     async fn crowd(&mut self) {
+        self.press().await;
+        self.scene.proxy.until_metric(WAITING, 1.0).await;
+    }
+
+    /// The fourth begins. It changes a row before it meets conflicts.
+    async fn press(&mut self) {
         let client = &mut self.scene.client;
         assert_eq!(client.query("BEGIN").await, "BEGIN T");
         assert_eq!(client.query(WORK).await, "(passed) SELECT 1 T");
         assert_eq!(client.query("UPDATE kv SET v = v + 1 WHERE k = 1").await, "UPDATE 1 T");
         client.send([Frontend::Query("SELECT conflict('last', 40)".into())]).await;
-        self.scene.proxy.until_metric(WAITING, 1.0).await;
     }
 
     async fn start(dialect: Dialect) -> Self {
@@ -206,6 +211,36 @@ async fn a_transaction_that_waits_for_another_of_its_own_application_makes_room_
         crowd.finish().await;
         assert!(crowd.scene.proxy.metric("reprise_governor_idle_total") >= 2.0);
         crowd.disperse().await;
+    }
+}
+
+/// Those who have places wait for the locks of one that waits for somebody who has none.
+#[tokio::test]
+async fn nobody_waits_at_the_gate_for_a_transaction_that_waits_for_it() {
+    const UPDATE: &str = "UPDATE kv SET v = v WHERE k = 2";
+    for dialect in DIALECTS {
+        let mut crowd = Crowd::gather(dialect, |config| {
+            patient(config);
+            // The last one meets forty conflicts, and waits before each replay.
+            config.governor.idle = Duration::from_millis(5);
+        })
+        .await;
+        assert_eq!(crowd.holders[0].query(UPDATE).await, "UPDATE 1 T");
+        for (holder, blocked) in crowd.holders[1..].iter_mut().zip(1..) {
+            holder.send([Frontend::Query(UPDATE.into())]).await;
+            crowd.scene.database.until_blocked(blocked).await;
+        }
+        crowd.press().await;
+        crowd.finish().await;
+        let waited = crowd.scene.proxy.metric("reprise_governor_admissions_total{how=\"waited\"}");
+        assert!(waited >= 1.0, "{waited}");
+        assert_eq!(crowd.holders.remove(0).query("COMMIT").await, "COMMIT I");
+        // Which of them is next is not known: one may meet a conflict and be run again behind the other.
+        let others = crowd.holders.iter_mut().map(async |holder| {
+            assert_eq!(holder.until_ready().await, "UPDATE 1 T");
+            assert_eq!(holder.query("COMMIT").await, "COMMIT I");
+        });
+        within("the others", futures_util::future::join_all(others)).await;
     }
 }
 
