@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn data_that_is_sent_ahead_belongs_to_the_request_before_it() {
-        let mut outstanding = with(b"QcQQccESc");
+        let mut outstanding = with(b"QcQQcc");
         outstanding.begin_copy_in();
         assert!(!outstanding.is_copying());
         outstanding.pop();
@@ -466,9 +466,19 @@ mod tests {
         }
         outstanding.begin_copy_in();
         assert!(outstanding.is_copying(), "there is no data left for a third one");
-        outstanding.fail(|_| panic!("nothing is skipped"));
-        outstanding.pop();
+    }
+
+    #[test]
+    fn data_behind_a_sync_is_still_that_of_the_execute() {
+        let mut outstanding = with(b"ESc");
         assert_eq!(outstanding.begin_copy_in().map(|sync| sync.tag), Some(b'S'));
         assert!(!outstanding.is_copying() && !outstanding.only_copies());
+    }
+
+    #[test]
+    fn a_request_in_the_place_of_data_has_no_answer() {
+        let mut outstanding = with(b"QQQ");
+        outstanding.begin_copy_in();
+        assert!(outstanding.is_copying() && outstanding.len() == 2);
     }
 }
