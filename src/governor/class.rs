@@ -64,7 +64,7 @@ impl<T> Class<T> {
             return Entry::Admitted;
         }
         self.stirred = now;
-        self.limit.pass(now, self.running, !self.queue.is_empty());
+        self.pass(now);
         if self.queue.is_empty() {
             self.moved = now;
         }
@@ -91,8 +91,7 @@ impl<T> Class<T> {
         let stuck = now.saturating_sub(self.moved) >= STUCK;
         let admitted = (stuck || overdue) && self.queue.remove(ticket);
         if admitted {
-            self.moved = now;
-            self.run_one_more(now);
+            self.let_in(now);
         }
         admitted
     }
@@ -104,8 +103,7 @@ impl<T> Class<T> {
             return None;
         }
         let token = self.queue.pop_last()?;
-        self.moved = now;
-        self.run_one_more(now);
+        self.let_in(now);
         Some(token)
     }
 
@@ -115,14 +113,13 @@ impl<T> Class<T> {
             return None;
         }
         let token = self.queue.pop()?;
-        self.moved = now;
-        self.run_one_more(now);
+        self.let_in(now);
         Some(token)
     }
 
     /// An attempt has ended, and its place is free.
     pub fn leave(&mut self, now: Duration, end: End) {
-        self.limit.pass(now, self.running, !self.queue.is_empty());
+        self.pass(now);
         self.running = self.running.saturating_sub(1);
         self.ended(now, end);
     }
@@ -132,7 +129,7 @@ impl<T> Class<T> {
         if end == End::Wasted {
             self.stirred = now;
         }
-        self.limit.pass(now, self.running, !self.queue.is_empty());
+        self.pass(now);
         self.limit.ended(now, end);
     }
 
@@ -140,14 +137,14 @@ impl<T> Class<T> {
     /// class of their own: they wasted attempts that others did not waste. What is left is looked at anew, without a limit.
     pub fn note_values(&mut self, now: Duration, values: &[u64], end: End) -> Option<u64> {
         let hot = self.heat.note(values, end)?;
-        self.limit.pass(now, self.running, !self.queue.is_empty());
+        self.pass(now);
         self.limit = Limit::new(now);
         Some(hot)
     }
 
     /// A transaction has had no request under way for a while: its place is free for others.
     pub fn idle(&mut self, now: Duration) {
-        self.limit.pass(now, self.running, !self.queue.is_empty());
+        self.pass(now);
         self.running = self.running.saturating_sub(1);
     }
 
@@ -156,9 +153,20 @@ impl<T> Class<T> {
         self.run_one_more(now);
     }
 
+    /// Somebody has got out of the queue, and runs.
+    fn let_in(&mut self, now: Duration) {
+        self.moved = now;
+        self.run_one_more(now);
+    }
+
     fn run_one_more(&mut self, now: Duration) {
-        self.limit.pass(now, self.running, !self.queue.is_empty());
+        self.pass(now);
         self.running += 1;
+    }
+
+    /// Tells the limit of the time that has passed, before what it is told of changes.
+    fn pass(&mut self, now: Duration) {
+        self.limit.pass(now, self.running, !self.queue.is_empty());
     }
 
     /// How many may run at a time; `None` for any number.

@@ -99,18 +99,14 @@ impl Member {
 
     /// An attempt has ended in a conflict, and another one follows at once: its place is free, but not handed on yet.
     fn step_back(&mut self) -> Option<Arc<Contended>> {
+        let had_place = matches!(self.standing, Standing::Holding { .. });
         match std::mem::replace(&mut self.standing, Standing::Outside) {
-            Standing::Holding { class, .. } => {
-                self.end_attempt(&class, true, End::Wasted, false);
-                Some(class)
-            }
-            Standing::Idle { class, .. } => {
-                self.end_attempt(&class, false, End::Wasted, false);
+            Standing::Holding { class, .. } | Standing::Idle { class, .. } => {
+                self.end_attempt(&class, had_place, End::Wasted, false);
                 Some(class)
             }
             standing => {
                 self.standing = standing;
-                self.leave(End::Unknown);
                 None
             }
         }
@@ -158,6 +154,7 @@ impl Member {
 
     /// Leaves the queue, or the place.
     fn leave(&mut self, end: End) {
+        let had_place = matches!(self.standing, Standing::Holding { .. });
         match std::mem::replace(&mut self.standing, Standing::Outside) {
             Standing::Outside => {}
             Standing::Queued { class, ticket, .. } => {
@@ -168,8 +165,9 @@ impl Member {
                     wake(&mut class, now);
                 }
             }
-            Standing::Holding { class, .. } => self.end_attempt(&class, true, end, true),
-            Standing::Idle { class, .. } => self.end_attempt(&class, false, end, true),
+            Standing::Holding { class, .. } | Standing::Idle { class, .. } => {
+                self.end_attempt(&class, had_place, end, true);
+            }
         }
     }
 

@@ -63,11 +63,11 @@ impl Engine {
         let idle = self.state == State::Idle;
         let ahead = idle || (self.state == State::Open && self.unit.gate == Gate::Ahead);
         if !ahead
+            || self.policy.mode != Mode::Transparent
+            || !matches!(tag, tag::QUERY | tag::PARSE | tag::BIND | tag::EXECUTE | tag::FUNCTION_CALL)
             || self.outstanding.is_skipping()
             // What is sent behind a COMMIT before its answer is not a part of what it ends.
             || self.outstanding.may_commit()
-            || self.policy.mode != Mode::Transparent
-            || !matches!(tag, tag::QUERY | tag::PARSE | tag::BIND | tag::EXECUTE | tag::FUNCTION_CALL)
         {
             return false;
         }

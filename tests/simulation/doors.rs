@@ -35,9 +35,6 @@ impl Doors {
     pub(crate) fn enter(&self, session: u32, replay: bool) -> Place {
         self.leave(session);
         let mut state = self.0.borrow_mut();
-        if state.width == 0 {
-            return Place::Free;
-        }
         state.arrivals += 1;
         let ticket = (!replay, state.arrivals);
         state.waiting.insert(ticket, session);
@@ -53,9 +50,8 @@ impl Doors {
 
     /// It has its place.
     pub(crate) fn admit(&self, session: u32) {
-        let mut state = self.0.borrow_mut();
-        state.waiting.retain(|_, waiting| *waiting != session);
-        state.inside.insert(session);
+        self.withdraw(session);
+        self.0.borrow_mut().inside.insert(session);
     }
 
     /// Whether a session has a place.
@@ -65,9 +61,8 @@ impl Doors {
 
     /// Its transaction is over, or has been idle for too long; or it waits no more.
     pub(crate) fn leave(&self, session: u32) {
-        let mut state = self.0.borrow_mut();
-        state.inside.remove(&session);
-        state.waiting.retain(|_, waiting| *waiting != session);
+        self.withdraw(session);
+        self.0.borrow_mut().inside.remove(&session);
     }
 
     /// A session waits no more, if it has waited.
