@@ -39,14 +39,16 @@ pub enum Entry {
 impl<T> Class<T> {
     /// A class in which a conflict was met just now.
     pub const fn new(now: Duration) -> Self {
-        Self {
-            limit: Limit::new(now),
-            queue: Queue::new(),
-            heat: Heat::new(),
-            running: 0,
-            stirred: now,
-            moved: now,
-        }
+        Self::with(Limit::new(now), now)
+    }
+
+    /// One in which nobody is to wait: it only tells who would have.
+    pub const fn observed(now: Duration) -> Self {
+        Self::with(Limit::observing(now), now)
+    }
+
+    const fn with(limit: Limit, now: Duration) -> Self {
+        Self { limit, queue: Queue::new(), heat: Heat::new(), running: 0, stirred: now, moved: now }
     }
 
     /// A transaction that began at `since` wants a place, before its first statement or, as a `replay`, before it is run again.
@@ -72,11 +74,15 @@ impl<T> Class<T> {
         Entry::Queued(ticket)
     }
 
-    /// Counts a transaction that runs whether there is a place for it or not. Returns whether there was one.
+    /// Counts a transaction that runs in an observed class. Returns whether a limit might have made it wait: one would be looked
+    /// for, and others are at work.
     pub fn observe(&mut self, now: Duration) -> bool {
-        let admitted = self.limit.admits(self.running);
+        let might_wait = self.limit.is_missed() && self.running > 0;
         self.run_one_more(now);
-        admitted
+        if might_wait {
+            self.stirred = now;
+        }
+        might_wait
     }
 
     /// Somebody leaves the queue without a place; false if it has been handed out by [`Self::next`].
@@ -138,7 +144,7 @@ impl<T> Class<T> {
     pub fn note_values(&mut self, now: Duration, values: &[u64], end: End) -> Option<u64> {
         let hot = self.heat.note(values, end)?;
         self.pass(now);
-        self.limit = Limit::new(now);
+        self.limit = self.limit.anew(now);
         Some(hot)
     }
 
@@ -202,15 +208,54 @@ mod tests {
     /// A class that lets one transaction run at a time, and has one in it.
     fn narrow(now: Duration) -> Class<&'static str> {
         let mut class = Class::new(Duration::ZERO);
-        for _ in 0..16 {
-            class.observe(now);
-            class.observe(now);
-            class.leave(now + Duration::from_millis(1), End::Wasted);
-            class.leave(now + Duration::from_millis(1), End::Wasted);
-        }
+        let enter = |class: &mut Class<_>| class.enter(now, now, false, || "nobody");
+        waste(&mut class, now, enter);
         assert_eq!(class.limit(), Some(1));
-        class.observe(now);
+        assert_eq!(enter(&mut class), Entry::Admitted);
         class
+    }
+
+    /// Has two transactions at a time waste their attempts.
+    fn waste<T>(class: &mut Class<T>, now: Duration, run: impl Fn(&mut Class<T>) -> Entry) {
+        for _ in 0..5 {
+            for _ in 0..2 {
+                assert_eq!(run(class), Entry::Admitted);
+            }
+            for _ in 0..2 {
+                class.leave(now + Duration::from_millis(1), End::Wasted);
+            }
+        }
+    }
+
+    #[test]
+    fn an_observed_class_tells_who_might_have_waited_and_has_no_limit() {
+        let at = Duration::from_millis;
+        let mut class = Class::<()>::observed(at(0));
+        assert_eq!(
+            (class.observe(at(0)), class.observe(at(0))),
+            (false, false),
+            "nothing is known of it yet"
+        );
+        class.leave(at(1), End::Wasted);
+        class.leave(at(1), End::Wasted);
+        waste(&mut class, at(1), |class| {
+            class.observe(at(1));
+            Entry::Admitted
+        });
+        assert_eq!((class.limit(), class.gained()), (None, 0.0));
+        assert_eq!((class.observe(at(3)), class.observe(at(3))), (false, true), "one has no need to wait");
+        class.leave(at(4), End::Done);
+        class.leave(at(4), End::Done);
+        // Later there is room for all of them.
+        for second in 5..20 {
+            for _ in 0..20 {
+                class.observe(at(1000 * second));
+            }
+            for _ in 0..20 {
+                class.leave(at(1000 * second + 1), End::Done);
+            }
+        }
+        assert_eq!((class.observe(at(20_000)), class.observe(at(20_000))), (false, false));
     }
 
     #[test]

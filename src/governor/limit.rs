@@ -24,6 +24,8 @@
 //!   oscillating. When far more is wasted than when the limit was found, the class is calibrated again; when nobody has to wait,
 //!   there is no limit any more.
 //!
+//! One that only observes stays open: it tells whether it would leave that phase, and no more, for nothing else can be tried.
+//!
 //! The rate alone would mislead several proxies before one database: each would get more done by taking from the others. What
 //! all of them see is the waste. So a limit under which most attempts are wasted is never stepped up to, and is stepped down
 //! from.
@@ -114,6 +116,10 @@ pub(super) struct Limit {
     unlimited: f64,
     /// Until when so much waste is tolerated in an open class: limits were tried, and got less done.
     tolerated: (Duration, f64),
+    /// Whether it stays open whatever happens: without anybody held back nothing can be tried.
+    observes: bool,
+    /// Whether it is open only because it observes.
+    missed: bool,
 }
 
 impl Limit {
@@ -129,7 +135,26 @@ impl Limit {
             down: Probes::soon(now),
             unlimited: 0.0,
             tolerated: (Duration::ZERO, 0.0),
+            observes: false,
+            missed: false,
         }
+    }
+
+    /// One that is never set: see [`Self::is_missed`].
+    pub(super) const fn observing(now: Duration) -> Self {
+        let mut limit = Self::new(now);
+        limit.observes = true;
+        limit
+    }
+
+    /// A new one of the same kind.
+    pub(super) const fn anew(&self, now: Duration) -> Self {
+        if self.observes { Self::observing(now) } else { Self::new(now) }
+    }
+
+    /// Whether a limit would be looked for, were it not only observed. Which one it would be, only trying could tell.
+    pub(super) const fn is_missed(&self) -> bool {
+        self.missed
     }
 
     /// How many may run at a time; `None` for any number.
@@ -158,8 +183,6 @@ impl Limit {
             self.in_force = self.limit.is_none_or(|limit| running <= limit);
             self.window = Window::new(now.max(self.opens));
         }
-        // An observer has everybody run: those beyond the limit would wait.
-        let waits = waits || self.limit.is_some_and(|limit| running > limit);
         self.window.pass(now, running, waits);
     }
 
@@ -183,7 +206,14 @@ impl Limit {
         let contended = waste >= CONTENDED.max(tolerated) && sample.running > 1.2;
         let is_known = self.window.elapsed() >= TRIAL_MIN || f64::from(self.window.done()) >= TRIED;
         let drowning = if is_known { most } else { waste } >= DROWNING;
-        if contended && (is_known || drowning) {
+        let needed = contended && (is_known || drowning);
+        let judged = self.window.attempts() >= WATCHED || self.window.elapsed() >= WATCHED_MAX;
+        if self.observes {
+            if needed || judged {
+                self.missed = needed;
+                self.enter(now, Phase::Open, None);
+            }
+        } else if needed {
             self.unlimited = sample.rate;
             if drowning {
                 self.enter(now, Phase::Calibrating, Some(1));
@@ -191,7 +221,7 @@ impl Limit {
                 let running = sample.running.ceil() as u32;
                 self.try_limit(now, running, running / 2, sample, true);
             }
-        } else if self.window.attempts() >= WATCHED || self.window.elapsed() >= WATCHED_MAX {
+        } else if judged {
             self.enter(now, Phase::Open, None);
         }
     }

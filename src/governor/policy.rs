@@ -7,7 +7,7 @@ use std::time::Duration;
 pub enum Mode {
     /// Transactions of a contended class wait until they are admitted.
     On,
-    /// Nothing waits; what would have waited is counted.
+    /// Nothing waits; what might have waited is counted.
     Observe,
     /// There are no classes.
     Off,

@@ -24,6 +24,8 @@ pub(super) struct Key {
     pub(super) statement: u64,
     /// A number for the value that they have in common, a hot row's key for example; 0 for the others, whatever their values.
     pub(super) value: u64,
+    /// Whether nobody is made to wait: sessions that only observe are no part of those that are held back.
+    pub(super) observed: bool,
 }
 
 /// A session that waits is woken by this.
@@ -89,9 +91,9 @@ impl Classes {
     }
 
     /// The class of a transaction, if its like contend: that of one of its values, or that of its statement.
-    pub(super) fn find(&self, database: u64, intent: Intent) -> Option<Arc<Contended>> {
+    pub(super) fn find(&self, database: u64, intent: Intent, observed: bool) -> Option<Arc<Contended>> {
         let statement = intent.statement.into();
-        let of = |value| self.classes.get(&Key { database, statement, value });
+        let of = |value| self.classes.get(&Key { database, statement, value, observed });
         let values = intent.values.numbers().iter().filter(|value| **value != 0);
         let hot =
             if self.of_values.load(Ordering::Relaxed) == 0 { None } else { values.copied().find_map(of) };
@@ -112,7 +114,8 @@ impl Classes {
                 self.count.fetch_add(1, Ordering::Relaxed);
                 let label = self.label(key);
                 tracing::info!(class = label, "transactions contend");
-                let class = Mutex::new(Class::new(self.now()));
+                let make = if key.observed { Class::observed } else { Class::new };
+                let class = Mutex::new(make(self.now()));
                 Arc::clone(&slot.insert(Arc::new(Contended { key, label, class })))
             }
         };
@@ -120,12 +123,15 @@ impl Classes {
     }
 
     fn label(&self, key: Key) -> String {
-        let statement = format!("{:016x}", key.database.rotate_left(1) ^ key.statement);
-        if key.value == 0 {
-            return statement;
+        let mut label = format!("{:016x}", key.database.rotate_left(1) ^ key.statement);
+        if key.value != 0 {
+            self.of_values.fetch_add(1, Ordering::Relaxed);
+            label += &format!("#{}", self.values_ever.fetch_add(1, Ordering::Relaxed) + 1);
         }
-        self.of_values.fetch_add(1, Ordering::Relaxed);
-        format!("{statement}#{}", self.values_ever.fetch_add(1, Ordering::Relaxed) + 1)
+        if key.observed {
+            label += " (observed)";
+        }
+        label
     }
 
     /// Forgets the classes that have been calm, and tells the metrics of the others.

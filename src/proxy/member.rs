@@ -58,6 +58,10 @@ impl Member {
         !self.classes.is_empty() && self.policy.mode != Mode::Off
     }
 
+    fn observes(&self) -> bool {
+        self.policy.mode == Mode::Observe
+    }
+
     /// A transaction of this age asks for a place.
     pub(super) fn enter(&mut self, intent: Intent, age: Duration, replay: bool) -> replay::Place {
         let before = if replay { self.step_back() } else { None };
@@ -65,15 +69,15 @@ impl Member {
         if before.is_none() {
             self.values = intent.values;
         }
-        let Some(class) = before.or_else(|| self.classes.find(self.database, intent)) else {
+        let Some(class) = before.or_else(|| self.classes.find(self.database, intent, self.observes())) else {
             return replay::Place::Free;
         };
         let (now, metrics) = (self.classes.now(), self.classes.telemetry.governor());
         let mut locked = class.lock();
-        if self.policy.mode == Mode::Observe {
-            let admitted = locked.observe(now);
-            metrics.admitted(if admitted { Admission::AtOnce } else { Admission::Observed }, None);
+        if class.key.observed {
+            let might_wait = locked.observe(now);
             drop(locked);
+            metrics.admitted(if might_wait { Admission::Observed } else { Admission::AtOnce }, None);
             self.standing = Standing::Holding { class, idle: None };
             return replay::Place::Free;
         }
@@ -136,7 +140,8 @@ impl Member {
     /// The transaction at hand has met a conflict: from now on there is a class for its like.
     pub(super) fn contends(&self, statement: Fingerprint) {
         if matches!(self.standing, Standing::Outside) && self.policy.mode != Mode::Off {
-            let key = Key { database: self.database, statement: statement.into(), value: 0 };
+            let (database, observed) = (self.database, self.observes());
+            let key = Key { database, statement: statement.into(), value: 0, observed };
             if let Some(class) = self.classes.get_or_make(key, self.policy.max_classes) {
                 class.lock().ended(self.classes.now(), End::Wasted);
             }
@@ -176,6 +181,11 @@ impl Member {
         if matches!(self.standing, Standing::Queued { .. }) {
             self.leave(End::Unknown);
         }
+    }
+
+    /// There is no transaction: what was prepared and bound has not been run.
+    pub(super) fn step_out(&mut self) {
+        self.leave(End::Unknown);
     }
 
     /// Whether the session has anything to do with a class.
@@ -258,9 +268,12 @@ impl Member {
         }
         if let Standing::Idle { class, look, pause } = &mut self.standing {
             let still = STILL * self.policy.idle;
-            let nudged = class.lock().nudge(now, still);
+            let mut locked = class.lock();
+            let nudged = locked.nudge(now, still);
             *pause = if nudged.is_some() { still } else { (*pause * 2).min(RARELY * still) };
+            // Under the lock: whoever gives up its wait must see that its turn has come.
             nudged.into_iter().for_each(|turn| turn.call());
+            drop(locked);
             *look = now + *pause;
             // For the timer to be set anew.
             cx.waker().wake_by_ref();

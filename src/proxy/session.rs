@@ -298,7 +298,9 @@ impl Session {
         if self.ledger.member.is_outside() {
             return Ok(false);
         }
-        if !self.engine.awaits_place() {
+        if !self.engine.is_busy() {
+            self.ledger.member.step_out();
+        } else if !self.engine.awaits_place() {
             self.ledger.member.withdraw();
         }
         if self.ledger.member.poll(self.engine.awaits_answer(), cx).is_pending() {

@@ -97,8 +97,7 @@ impl Fingerprints {
     pub(super) fn request(&self, tag: u8, frame: &[u8], before: &Journal) -> Option<Fingerprint> {
         let body = frame.get(HEADER_BYTES..)?;
         match tag {
-            tag::QUERY => Fingerprint::of(frontend::query(body)?),
-            tag::PARSE => Fingerprint::of(Parse::view(body)?.sql),
+            tag::QUERY | tag::PARSE => Fingerprint::of(frontend::text(tag, body)?),
             tag::BIND => match Bind::view(body)?.statement {
                 b"" => unnamed(before).or(self.unnamed),
                 name => self.named(name),

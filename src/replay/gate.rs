@@ -84,12 +84,15 @@ impl Engine {
         if prepares || !out.governs() {
             return false;
         }
-        if idle {
-            self.begin_unit(now);
+        if self.is_lock_to_ignore(tag, frame) {
+            return false;
         }
         let Some(statement) = self.fingerprints.request(tag, frame, &self.journal) else {
             return false;
         };
+        if idle {
+            self.begin_unit(now);
+        }
         let intent = Intent { statement, values: Values::of(tag, frame, behind) };
         match out.enter(now, intent, self.unit.started, false) {
             Place::Free | Place::Granted => self.unit.gate = Gate::Passed,

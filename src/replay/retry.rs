@@ -8,7 +8,7 @@ use super::engine::{Engine, Output, Step};
 use super::event::{Event, Phase};
 use super::journal::{Effect, Entry};
 use super::outstanding::{Control, Owner};
-use super::policy::Dialect;
+use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::scan::Scan;
 use super::state::State;
@@ -48,7 +48,10 @@ impl Engine {
         let wasted = now.saturating_sub(self.unit.attempt_began);
         out.report(Event::Conflict { sqlstate, phase, cause, wasted });
         self.show_conflict(phase, cause, number, body, out);
-        if let Some(statement) = self.first_statement() {
+        // What is not retried does not wait either: with no place to win, its conflicts tell nothing about how many there may be.
+        if self.policy.mode == Mode::Transparent
+            && let Some(statement) = self.first_statement()
+        {
             out.contends(statement);
         }
     }

@@ -178,7 +178,7 @@ pub static METRICS: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["how"],
         help: "First attempts and replays of contending transactions that were let in: at_once, when their turn came \
-               (waited), after max_wait (overdue), or, in observe mode, where they would have waited (observed).",
+               (waited), after max_wait (overdue), or, in observe mode, where they might have waited (observed).",
     },
     Metric {
         name: "reprise_governor_wait_seconds",

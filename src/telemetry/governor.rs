@@ -1,8 +1,10 @@
 //! The governor in figures.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prometheus::core::Collector;
+use prometheus::proto::Metric;
 use prometheus::{GaugeVec, Histogram, IntCounter, IntGauge, IntGaugeVec};
 
 use super::catalogue::Maker;
@@ -17,7 +19,7 @@ pub enum Admission {
     Waited,
     /// It waited for as long as is allowed.
     Overdue,
-    /// It would have waited, were the governor not only observing.
+    /// It began beside others of a class that needs a limit, and nobody is made to wait.
     Observed,
 }
 
@@ -119,20 +121,22 @@ impl GovernorMetrics {
 
     /// The classes as of the last second, and their sum.
     pub fn report(&self) -> Report {
-        let families = self.running.collect();
-        let classes = families.iter().flat_map(|family| family.get_metric()).filter_map(|metric| {
-            let label = metric.get_label().iter().find(|label| label.name() == "class")?;
-            Some(label.value().to_owned())
-        });
-        let row = |class: String| {
-            let of = |gauges: &IntGaugeVec| gauges.with_label_values(&[class.as_str()]).get();
-            let limit = u64::try_from(of(&self.limit)).ok().filter(|limit| *limit > 0);
-            let [running, waiting] =
-                [&self.running, &self.waiting].map(of).map(|n| u64::try_from(n).unwrap_or(0));
-            let gained = self.gained.with_label_values(&[class.as_str()]).get();
-            vec![class.into(), limit.into(), running.into(), waiting.into(), Value::Number(gained)]
+        let [limits, waiting, gained] =
+            [by_class(&self.limit), by_class(&self.waiting), by_class(&self.gained)];
+        let row = |(class, running): (String, f64)| {
+            // A class may have been forgotten meanwhile.
+            let of = |figures: &BTreeMap<String, f64>| figures.get(&class).copied().unwrap_or(0.0);
+            let [limit, waiting, gained] = [&limits, &waiting, &gained].map(of);
+            let limit = (limit > 0.0).then_some(limit as u64);
+            vec![
+                class.into(),
+                limit.into(),
+                (running as u64).into(),
+                (waiting as u64).into(),
+                Value::Number(gained),
+            ]
         };
-        Report { columns: COLUMNS, rows: classes.map(row).collect() }
+        Report { columns: COLUMNS, rows: by_class(&self.running).into_iter().map(row).collect() }
     }
 
     /// A class is no more.
@@ -143,6 +147,17 @@ impl GovernorMetrics {
         }
         let _ = self.gained.remove_label_values(&[class]);
     }
+}
+
+/// The values of gauges at this moment, by their class.
+fn by_class(gauges: &impl Collector) -> BTreeMap<String, f64> {
+    let families = gauges.collect();
+    let metrics = families.iter().flat_map(|family| family.get_metric());
+    let of = |metric: &Metric| {
+        let label = metric.get_label().iter().find(|label| label.name() == "class")?;
+        Some((label.value().to_owned(), metric.get_gauge().get_value()))
+    };
+    metrics.filter_map(of).collect()
 }
 
 fn as_gauge(number: usize) -> i64 {

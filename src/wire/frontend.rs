@@ -54,6 +54,15 @@ impl<'a> Parse<'a> {
     }
 }
 
+/// The SQL text of a message of this type, if it has one in full.
+pub fn text(tag: u8, body: &[u8]) -> Option<&[u8]> {
+    match tag {
+        tag::QUERY => query(body),
+        tag::PARSE => Parse::view(body).map(|parse| parse.sql),
+        _ => None,
+    }
+}
+
 /// A Bind message: the values are not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bind<'a> {
@@ -121,6 +130,9 @@ mod tests {
     #[test]
     fn views_read_names_and_text() {
         assert_eq!(query(b"SELECT 1\0"), Some(&b"SELECT 1"[..]));
+        assert_eq!(text(tag::QUERY, b"SELECT 1\0"), Some(&b"SELECT 1"[..]));
+        assert_eq!(text(tag::PARSE, b"s1\0BEGIN\0\0\0"), Some(&b"BEGIN"[..]));
+        assert_eq!(text(tag::EXECUTE, b"p\0\0\0\0\0"), None);
         assert_eq!(Parse::view(b"s1\0BEGIN\0\0\0"), Some(Parse { statement: b"s1", sql: b"BEGIN" }));
         assert_eq!(Bind::view(b"\0s1\0\0\0\0\0"), Some(Bind { portal: b"", statement: b"s1" }));
         assert_eq!(execute(b"p\0\0\0\0\0"), Some(&b"p"[..]));

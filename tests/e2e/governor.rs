@@ -5,7 +5,7 @@ use std::time::Duration;
 use golden::Frontend;
 use reprise::config::{Config, Rule};
 use reprise::governor::Mode;
-use reprise::replay::Dialect;
+use reprise::replay::{Dialect, Mode as Retry};
 
 use crate::support::wire::{Wire, extended};
 use crate::support::{DIALECTS, Scene, within};
@@ -263,6 +263,51 @@ async fn an_observer_lets_everybody_pass() {
 }
 
 #[tokio::test]
+async fn who_observes_holds_up_nobody() {
+    for dialect in DIALECTS {
+        let mut crowd = Crowd::gather(dialect, |config| {
+            patient(config);
+            config.governor.mode = Mode::Observe;
+        })
+        .await;
+        crowd.press().await;
+        assert_eq!(crowd.scene.client.until_ready().await, "(passed) SELECT 1 T");
+        crowd.scene.proxy.reconfigure(|config| config.governor.mode = Mode::On);
+        let mut late = crowd.scene.proxy.wire().await;
+        assert_eq!(late.query("SELECT conflict('first', 40)").await, "(passed) SELECT 1 I");
+        assert_eq!(crowd.scene.proxy.metric("reprise_governor_wait_seconds_count"), 0.0);
+        assert_eq!(crowd.scene.client.query("COMMIT").await, "COMMIT I");
+        crowd.disperse().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_retried_is_no_class() {
+    let mut scene = governed(Dialect::Postgres, |config| config.retry.policy.mode = Retry::Observe).await;
+    assert_eq!(scene.client.query("SELECT conflict('first', 1)").await, "40001 I");
+    assert_eq!(scene.client.query("SELECT conflict('first', 1)").await, "(passed) SELECT 1 I");
+    assert_eq!(scene.proxy.metric("reprise_governor_admissions_total{how=\"at_once\"}"), 0.0);
+    let met = "reprise_conflicts_total{phase=\"statement\",sqlstate=\"40001\"}";
+    assert_eq!(scene.proxy.metric(met), 1.0);
+    assert_eq!(scene.proxy.metric("reprise_governor_classes"), 0.0);
+}
+
+#[tokio::test]
+async fn what_is_bound_and_not_run_leaves_its_place() {
+    let mut scene = governed(Dialect::Postgres, patient).await;
+    assert_eq!(scene.client.query("SELECT conflict('first', 1)").await, "(passed) SELECT 1 I");
+    let bound =
+        extended(WORK, &[]).into_iter().filter(|message| !matches!(message, Frontend::Execute { .. }));
+    scene.client.send(bound.chain([Frontend::Sync])).await;
+    assert_eq!(scene.client.until_ready().await, "I");
+    assert_eq!(scene.proxy.metric("reprise_governor_admissions_total{how=\"at_once\"}"), 2.0);
+    let mut holder = scene.proxy.wire().await;
+    assert_eq!(holder.query("BEGIN").await, "BEGIN T");
+    assert_eq!(holder.query(WORK).await, "(passed) SELECT 1 T");
+    scene.proxy.until_metric("reprise_governor_running{class=\"all\"}", 1.0).await;
+}
+
+#[tokio::test]
 async fn without_a_governor_there_is_no_class() {
     let for_all = |config: &mut Config| config.governor.mode = Mode::Off;
     let by_a_rule = |config: &mut Config| {
@@ -290,6 +335,18 @@ async fn a_reload_switches_it_for_sessions_that_begin() {
     scene.proxy.until_metric(CLASSES, 1.0).await;
     scene.proxy.reconfigure(|config| config.governor.calm = Duration::from_millis(1));
     scene.proxy.until_metric(CLASSES, 0.0).await;
+}
+
+#[tokio::test]
+async fn a_setting_of_the_proxy_s_own_begins_no_transaction() {
+    const STATES: [(&str, f64); 2] = [("idle", 1.0), ("idle_in_transaction", 0.0)];
+    let mut scene = governed(Dialect::Postgres, patient).await;
+    assert_eq!(scene.client.query("SELECT conflict('first', 1)").await, "(passed) SELECT 1 I");
+    assert_eq!(scene.client.query("SET reprise.report = on").await, "SET I");
+    for (state, sessions) in STATES {
+        let name = format!("reprise_sessions_by_state{{dialect=\"postgres\",state=\"{state}\"}}");
+        assert_eq!(scene.proxy.metric(&name), sessions, "{state}");
+    }
 }
 
 #[tokio::test]
