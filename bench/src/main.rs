@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod cells;
+mod latency;
 mod peers;
 mod plot;
 mod process;
@@ -40,6 +41,9 @@ struct Options {
     /// Only these peers; the plain relay is always among them.
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
+    /// Leave out the time that is added to one statement.
+    #[arg(long)]
+    no_latency: bool,
     /// Leave out idle sessions by the thousand, gigabytes, the long transaction and replays.
     #[arg(long)]
     no_scale: bool,
@@ -89,7 +93,13 @@ async fn main() -> Result<()> {
         }
         measured.push(Measured { cell: cell.name, rounds });
     }
-    ensure!(!measured.is_empty() || !options.no_scale, "no cell has a name with any of {:?}", options.only);
+    let asked = !(options.no_latency && options.no_scale);
+    ensure!(!measured.is_empty() || asked, "no cell has a name with any of {:?}", options.only);
+    let mut latency = None;
+    if !options.no_latency {
+        eprintln!("the time that is added to one statement");
+        latency = Some(latency::measure(database.addr(), &peers).await?);
+    }
     let (mut scale, mut replays) = (Vec::new(), Vec::new());
     for peer in peers.iter().filter(|_| !options.no_scale) {
         eprintln!("{}: scale", peer.name);
@@ -98,7 +108,7 @@ async fn main() -> Result<()> {
             replays = replays::measure(peer, &peers::url(database.addr())).await?;
         }
     }
-    let report = Report::new(peers.iter().map(|peer| peer.name).collect(), measured, scale, replays);
+    let report = Report::new(peers.iter().map(|peer| peer.name).collect(), measured, scale, replays, latency);
     report.print();
     let picture = options.json.with_extension("svg");
     std::fs::write(&options.json, serde_json::to_vec_pretty(&report)?)

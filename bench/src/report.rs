@@ -4,6 +4,7 @@ use comfy_table::Table;
 use serde::Serialize;
 
 use crate::cells::Sample;
+use crate::latency::Latency;
 use crate::peers::MEASURE;
 use crate::replays::Replay;
 use crate::scale::Scale;
@@ -24,6 +25,8 @@ pub(crate) struct Report {
     pub(crate) scale: Vec<Scale>,
     /// Of the mode that hides conflicts.
     pub(crate) replays: Vec<Replay>,
+    /// `None` if it was not asked for.
+    pub(crate) latency: Option<Latency>,
 }
 
 /// One cell.
@@ -38,7 +41,7 @@ pub(crate) struct Row {
     rate: Vec<Ratio>,
 }
 
-/// A ratio of samples of the same round.
+/// A figure of several rounds, each compared within its round.
 #[derive(Serialize)]
 pub(crate) struct Ratio {
     pub(crate) median: f64,
@@ -47,14 +50,14 @@ pub(crate) struct Ratio {
 }
 
 impl Ratio {
-    fn of(mut ratios: Vec<f64>) -> Self {
+    pub(crate) fn of(mut ratios: Vec<f64>) -> Self {
         ratios.sort_by(f64::total_cmp);
         let (min, max) = (ratios[0], ratios[ratios.len() - 1]);
         Self { median: median(&ratios), min, max }
     }
 
-    fn shown(&self) -> String {
-        format!("{:.2} ({:.2}-{:.2})", self.median, self.min, self.max)
+    fn shown(&self, digits: usize) -> String {
+        format!("{:.digits$} ({:.digits$}-{:.digits$})", self.median, self.min, self.max)
     }
 }
 
@@ -70,9 +73,10 @@ impl Report {
         measured: Vec<Measured>,
         scale: Vec<Scale>,
         replays: Vec<Replay>,
+        latency: Option<Latency>,
     ) -> Self {
         let cells = measured.into_iter().map(|measured| row(peers.len(), measured)).collect();
-        Self { peers, cells, scale, replays }
+        Self { peers, cells, scale, replays, latency }
     }
 
     /// The tables for people.
@@ -85,18 +89,29 @@ impl Report {
         let mut cpu = table(&head);
         for row in &self.cells {
             let mut cells = vec![row.cell.clone(), format!("{:.1}", row.relay_cpu_us)];
-            cells.extend(row.cpu.iter().skip(1).map(Ratio::shown));
+            cells.extend(row.cpu.iter().skip(1).map(|ratio| ratio.shown(2)));
             cpu.add_row(cells);
         }
         println!("{cpu}\n\nTransactions a second, relative to {MEASURE}");
         head.remove(1);
         let mut rate = table(&head);
         for row in &self.cells {
-            let ratios = row.rate.iter().skip(1).map(Ratio::shown);
+            let ratios = row.rate.iter().skip(1).map(|ratio| ratio.shown(2));
             rate.add_row([row.cell.clone()].into_iter().chain(ratios));
         }
         println!("{rate}");
+        self.print_latency();
         self.print_scale();
+    }
+
+    fn print_latency(&self) {
+        let Some(Latency { direct_us, added_us }) = &self.latency else { return };
+        println!(
+            "\nA prepared select of one client takes {direct_us:.0} us without a proxy; added to that, in us: median (min-max)"
+        );
+        let mut latency = table(&self.peers.iter().map(ToString::to_string).collect::<Vec<_>>());
+        latency.add_row(added_us.iter().map(|added| added.shown(1)));
+        println!("{latency}");
     }
 
     fn print_scale(&self) {

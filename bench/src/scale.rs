@@ -25,12 +25,14 @@ const LONG_STATEMENTS: usize = 100_000;
 /// Statements of it that are sent at a time.
 const BATCH_STATEMENTS: usize = 1_000;
 
-/// What a startup is answered: AuthenticationOk and ReadyForQuery.
-const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+/// What every answer ends with outside of a transaction: ReadyForQuery.
+pub(crate) const READY: &[u8] = b"Z\0\0\0\x05I";
+/// What a startup is answered: AuthenticationOk, a ParameterStatus, without which PgBouncer crashes, and ReadyForQuery.
+const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x18server_version\x0015.0\0Z\0\0\0\x05I";
 /// What a statement is answered: CommandComplete and ReadyForQuery.
 const ANSWER: &[u8] = b"C\0\0\0\x0dSELECT 0\0Z\0\0\0\x05I";
 /// A startup packet of the user `postgres`.
-const STARTUP: &[u8] = b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0";
+pub(crate) const STARTUP: &[u8] = b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0";
 const QUERY: &[u8] = b"Q\0\0\0\x0dSELECT 1\0";
 
 /// What a peer came to.
@@ -143,8 +145,8 @@ async fn begin(peer: &Peer) -> Result<TcpStream> {
 
 async fn until_ready(stream: &mut TcpStream) -> Result<()> {
     let mut got = Vec::new();
-    while !got.ends_with(b"Z\0\0\0\x05I") {
-        ensure!(stream.read_buf(&mut got).await? > 0, "the connection was closed: {:?}", got.escape_ascii());
+    while !got.ends_with(READY) {
+        ensure!(stream.read_buf(&mut got).await? > 0, "the connection was closed: {}", got.escape_ascii());
     }
     Ok(())
 }

@@ -172,7 +172,7 @@ impl<T> Class<T> {
 
     /// Tells the limit of the time that has passed, before what it is told of changes.
     fn pass(&mut self, now: Duration) {
-        self.limit.pass(now, self.running, !self.queue.is_empty());
+        self.limit.pass(now, self.running, self.queue.waiting());
     }
 
     /// How many may run at a time; `None` for any number.

@@ -32,6 +32,7 @@
 
 use std::time::Duration;
 
+use super::queue::Waiting;
 use super::window::{End, Sample, Window};
 
 /// Waste from which on an open class is calibrated.
@@ -104,7 +105,7 @@ pub(super) struct Limit {
     limit: Option<u32>,
     phase: Phase,
     window: Window,
-    /// Whether no more run than the limit allows, since it was set.
+    /// Whether no more run than the limit allows, since it was set, and what it judges is what it will be judged by.
     in_force: bool,
     /// Before this the window does not open.
     opens: Duration,
@@ -176,14 +177,17 @@ impl Limit {
         self.limit.is_none_or(|limit| running < limit)
     }
 
-    /// Time has passed, with so many attempts under way, and somebody in the queue or not: to be called before that changes.
-    pub(super) fn pass(&mut self, now: Duration, running: u32, waits: bool) {
+    /// Time has passed, with so many attempts under way, and these in the queue: to be called before that changes.
+    pub(super) fn pass(&mut self, now: Duration, running: u32, waiting: Waiting) {
         if !self.in_force {
-            // Those from before the limit was lowered may still be at work.
-            self.in_force = self.limit.is_none_or(|limit| running <= limit);
+            // Those from before the limit was lowered may still be at work. And a replay takes a part of the round trips of a first
+            // attempt: the rate of those that were left over says nothing about what one at a time gets done.
+            let left_over =
+                self.phase == Phase::Calibrating && waiting == Waiting::Replays && now < self.opens + TRIAL;
+            self.in_force = self.limit.is_none_or(|limit| running <= limit) && !left_over;
             self.window = Window::new(now.max(self.opens));
         }
-        self.window.pass(now, running, waits);
+        self.window.pass(now, running, waiting != Waiting::Nobody);
     }
 
     /// An attempt has ended. May move the limit.

@@ -11,6 +11,16 @@ pub struct Ticket {
     number: u64,
 }
 
+/// Who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    Nobody,
+    /// First attempts only.
+    Newcomers,
+    /// Replays, and perhaps others.
+    Replays,
+}
+
 /// Those who wait. Each leaves a token, to be known by when its turn comes.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
@@ -54,6 +64,15 @@ impl<T> Queue<T> {
         self.waiting.first_key_value().is_none_or(|(first, _)| ticket < *first)
     }
 
+    /// Who waits.
+    pub(super) fn waiting(&self) -> Waiting {
+        match self.waiting.first_key_value() {
+            None => Waiting::Nobody,
+            Some((first, _)) if first.newcomer => Waiting::Newcomers,
+            Some(_) => Waiting::Replays,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -79,9 +98,11 @@ mod tests {
         ] {
             let ticket = queue.ticket(Duration::from_secs(since), replay);
             queue.push(ticket, name);
+            assert_eq!(queue.waiting() == Waiting::Newcomers, name == "new 1");
         }
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(order, ["old replay", "young replay", "new 0", "new 1", "new 2"]);
+        assert_eq!(queue.waiting(), Waiting::Nobody);
     }
 
     #[test]

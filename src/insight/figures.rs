@@ -1,5 +1,6 @@
 //! What is counted of the transactions of one session: by itself alone, so that no session waits for another to count.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::replay::{Outcome, Reason, TransactionEnd};
@@ -17,7 +18,8 @@ pub(super) struct Figures {
     hidden: AtomicU64,
     surfaced: AtomicU64,
     retry_micros: AtomicU64,
-    reasons: [AtomicU64; REASONS],
+    /// Most sessions have none.
+    reasons: OnceLock<Box<[AtomicU64; REASONS]>>,
 }
 
 /// The figures of one or more sessions at one moment.
@@ -45,7 +47,7 @@ impl Figures {
         add(&self.transactions, 1);
         add(&self.micros, micros);
         match obstacle(end) {
-            Some(reason) => add(&self.reasons[reason as usize], 1),
+            Some(reason) => add(self.reason(reason), 1),
             None => {
                 add(&self.replayable, 1);
                 add(&self.replayable_micros, micros);
@@ -67,7 +69,11 @@ impl Figures {
         };
         subtract(&self.replayable, transactions);
         subtract(&self.replayable_micros, micros.saturating_mul(transactions));
-        add(&self.reasons[reason as usize], transactions);
+        add(self.reason(reason), transactions);
+    }
+
+    fn reason(&self, reason: Reason) -> &AtomicU64 {
+        &self.reasons.get_or_init(Box::default)[reason as usize]
     }
 
     /// Transactions that have ended.
@@ -86,7 +92,10 @@ impl Figures {
             hidden: self.hidden.load(Relaxed),
             surfaced: self.surfaced.load(Relaxed),
             retry_micros: self.retry_micros.load(Relaxed),
-            reasons: std::array::from_fn(|at| self.reasons[at].load(Relaxed)),
+            reasons: self
+                .reasons
+                .get()
+                .map_or([0; REASONS], |counted| counted.each_ref().map(|count| count.load(Relaxed))),
         }
     }
 }

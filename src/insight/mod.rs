@@ -166,7 +166,7 @@ impl Insight {
     /// A session begins; it ends when this is dropped.
     #[must_use]
     pub fn open(self: &Arc<Self>, mut session: Session) -> Opened {
-        session.is_advised = self.adviser.is_some();
+        session.watch = self.adviser.as_ref().map(|_| Box::default());
         let session = Arc::new(session);
         self.sessions.insert(Arc::clone(&session));
         Opened { insight: Arc::clone(self), session }
@@ -192,9 +192,9 @@ impl Insight {
         let (sample, took) = (session.sample(), session.end_transaction());
         let outlined = session.is_outlined().then(|| std::mem::take(&mut *session.outline()));
         session.figures.count(end, took);
-        if let Some(adviser) = &self.adviser {
+        if let Some((adviser, mut watch)) = self.adviser.as_ref().zip(session.watch()) {
             let surfaced = matches!(end.outcome, Outcome::Surfaced(_));
-            adviser.ended(&session.who.database, &mut session.watch(), surfaced, Instant::now());
+            adviser.ended(&session.who.database, &mut watch, surfaced, Instant::now());
         }
         let shape = Shape::new(&session.who, outlined?);
         if let Some(stands_for) = sample.stands_for() {
@@ -280,10 +280,10 @@ impl Insight {
         if session.is_outlined() {
             session.outline().push(statement.fingerprint);
         }
-        let Some(adviser) = &self.adviser else { return };
+        let Some((adviser, mut watch)) = self.adviser.as_ref().zip(session.watch()) else { return };
         if let Some(text) = self.statements.get(statement.fingerprint) {
             let (known, moment) = ((statement.fingerprint, &*text), (in_transaction, Instant::now()));
-            adviser.statement(&session.who.database, &mut session.watch(), known, moment);
+            adviser.statement(&session.who.database, &mut watch, known, moment);
         }
     }
 

@@ -93,13 +93,12 @@ pub struct Session {
     held_bytes: AtomicU64,
     pub(super) figures: Figures,
     /// What its transaction has met.
-    met: Mutex<Option<Met>>,
+    met: Mutex<Option<Box<Met>>>,
     has_met: AtomicBool,
     /// What its transaction runs, if that is told.
     outline: Mutex<Outline>,
-    /// Whether the adviser looks at it.
-    pub(super) is_advised: bool,
-    watch: Mutex<Watch>,
+    /// What the adviser knows of it, if there is one.
+    pub(super) watch: Option<Box<Mutex<Watch>>>,
 }
 
 impl Session {
@@ -126,8 +125,7 @@ impl Session {
             met: Mutex::new(None),
             has_met: AtomicBool::new(false),
             outline: Mutex::default(),
-            is_advised: false,
-            watch: Mutex::default(),
+            watch: None,
         }
     }
 
@@ -143,8 +141,10 @@ impl Session {
         if activity != Activity::Idle {
             self.began.store(micros(began), Relaxed);
         }
-        if self.is_advised && activity == Activity::IdleInTransaction {
-            self.watch().idles(Instant::now());
+        if activity == Activity::IdleInTransaction
+            && let Some(mut watch) = self.watch()
+        {
+            watch.idles(Instant::now());
         }
     }
 
@@ -168,14 +168,14 @@ impl Session {
         format!("{}.{}", self.id, self.figures.sums().transactions)
     }
 
-    /// What the adviser knows of it.
-    pub(super) fn watch(&self) -> MutexGuard<'_, Watch> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the adviser knows of it, if there is one.
+    pub(super) fn watch(&self) -> Option<MutexGuard<'_, Watch>> {
+        self.watch.as_ref().map(|watch| watch.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether the statements of the transaction at hand are to be told.
     pub fn is_watched(&self) -> bool {
-        self.is_advised || self.is_outlined()
+        self.watch.is_some() || self.is_outlined()
     }
 
     /// Whether what the transaction at hand runs is kept: it is one of the sample, or has met a conflict.
@@ -196,11 +196,11 @@ impl Session {
     /// The transaction at hand has met a conflict.
     pub(super) fn meet(&self, met: Met) {
         self.has_met.store(true, Relaxed);
-        *self.met.lock().unwrap_or_else(PoisonError::into_inner) = Some(met);
+        *self.met.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(met));
     }
 
     /// What it has met, which is its last word on that.
-    pub(super) fn take_met(&self) -> Option<Met> {
+    pub(super) fn take_met(&self) -> Option<Box<Met>> {
         if !self.has_met.swap(false, Relaxed) {
             return None;
         }

@@ -1,8 +1,8 @@
 //! One side of a session: a socket, what was read from it and not used yet, and what is to be written to it.
 //!
 //! Reads go through `poll_read`, which clears the readiness on a short read, so that no read is tried in vain; everything
-//! for one side goes out in one write a turn. Buffers come from a list of the thread and go back when they are empty: an
-//! idle session holds none.
+//! for one side goes out in one write a turn, but for what is so long that a write costs less than to copy it first. Buffers
+//! come from a list of the thread and go back when they are empty: an idle session holds none.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,12 +11,16 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::tls::Stream;
+
 /// Bytes read at a time.
 const BUFFER_BYTES: usize = 64 << 10;
 /// Buffers that a thread keeps for its sessions.
 const SPARE_BUFFERS: usize = 64;
 /// Bytes of requests that are read ahead from a client that has to wait.
 pub(super) const WAITING_BYTES: usize = 64 << 10;
+/// Bytes that are worth a system call of their own, to be spared a copy.
+const AT_ONCE_BYTES: usize = 16 << 10;
 /// Unwritten bytes above which nothing more is read from the other side.
 const BACKLOG_BYTES: usize = 256 << 10;
 
@@ -141,15 +145,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// What is to be written: append to it.
     pub(super) fn outbox(&mut self) -> &mut Vec<u8> {
-        self.both().1
-    }
-
-    /// What was read and what is to be written, at once.
-    pub(super) fn both(&mut self) -> (&[u8], &mut Vec<u8>) {
         if self.outbox.capacity() == 0 {
             self.outbox = take_outbox();
         }
-        (self.inbox.bytes(), &mut self.outbox)
+        &mut self.outbox
     }
 
     /// Whether so much is unwritten that the other side should wait.
@@ -224,6 +223,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
+/// Where bytes for one side go.
+pub(super) struct Outbox<'a> {
+    stream: &'a Stream,
+    bytes: &'a mut Vec<u8>,
+}
+
+impl Outbox<'_> {
+    /// These bytes are to be written. Many are written at once, from where they are, as far as the socket takes them and nothing is to
+    /// be written before them.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        let at_once = bytes.len() >= AT_ONCE_BYTES && self.bytes.is_empty();
+        let written = if at_once { self.stream.try_write(bytes) } else { 0 };
+        self.bytes.extend_from_slice(&bytes[written..]);
+    }
+}
+
+impl Connection<Stream> {
+    /// What was read, and where bytes for this side go, at once.
+    pub(super) fn both(&mut self) -> (&[u8], Outbox<'_>) {
+        self.outbox();
+        (self.inbox.bytes(), Outbox { stream: &self.stream, bytes: &mut self.outbox })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -254,6 +277,35 @@ mod tests {
         let mut got = [0; 5];
         let read = tokio::time::timeout(std::time::Duration::from_secs(5), peer.read_exact(&mut got)).await;
         assert!(read.is_ok_and(|read| read.is_ok()) && &got == b"hello");
+    }
+
+    #[tokio::test]
+    async fn many_bytes_go_out_at_once_and_in_order() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.writable().await.unwrap();
+        let mut connection = Connection::new(Stream::Tcp(stream));
+        let bytes: Vec<u8> = (0..AT_ONCE_BYTES).map(|n| (n % 251) as u8).collect();
+        let (_, mut outbox) = connection.both();
+        outbox.push(&bytes);
+        assert!(connection.is_drained(), "nothing was before them");
+        let mut sent = bytes.clone();
+        // Until the socket takes no more, and beyond that.
+        while connection.outbox.len() < 4 * AT_ONCE_BYTES {
+            for bytes in [&b"few"[..], &bytes] {
+                let (_, mut outbox) = connection.both();
+                outbox.push(bytes);
+                sent.extend_from_slice(bytes);
+            }
+            if connection.outbox.len() < 2 * AT_ONCE_BYTES {
+                let _ = futures_util::poll!(std::pin::pin!(connection.drain()));
+            }
+        }
+        let mut got = Vec::new();
+        let (closed, read) = tokio::join!(connection.close(), peer.read_to_end(&mut got));
+        assert!(closed.is_ok() && read.is_ok());
+        assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
     }
 
     #[tokio::test]

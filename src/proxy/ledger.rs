@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::connection::Outbox;
 use super::member::Member;
 use super::turns::Place;
 use crate::insight::Session;
@@ -41,8 +42,8 @@ impl Drop for Ledger {
 
 /// What the engine asks for lands in the outboxes.
 pub(super) struct Outlet<'a> {
-    pub(super) to_client: &'a mut Vec<u8>,
-    pub(super) to_server: &'a mut Vec<u8>,
+    pub(super) to_client: Outbox<'a>,
+    pub(super) to_server: Outbox<'a>,
     pub(super) ledger: &'a mut Ledger,
     pub(super) clock: Instant,
     pub(super) closed: bool,
@@ -50,11 +51,11 @@ pub(super) struct Outlet<'a> {
 
 impl Output for Outlet<'_> {
     fn frontend(&mut self, bytes: &[u8]) {
-        self.to_client.extend_from_slice(bytes);
+        self.to_client.push(bytes);
     }
 
     fn backend(&mut self, bytes: &[u8]) {
-        self.to_server.extend_from_slice(bytes);
+        self.to_server.push(bytes);
     }
 
     fn report(&mut self, event: Event) {

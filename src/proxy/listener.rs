@@ -122,8 +122,14 @@ pub async fn serve(
                     let shared = Arc::clone(&shared);
                     workers.spawn(&tasks, |place| async move {
                         let _place = place;
-                        if let Err(refusal) = admit(arrival, peer, &setup, &shared).await {
+                        // On the heap: its memory is free again when the session runs.
+                        let admitted = Box::pin(admit(arrival, peer, &setup, &shared)).await;
+                        let admitted = admitted.unwrap_or_else(|refusal| {
                             log_refusal(&refusal, peer, &shared.telemetry);
+                            None
+                        });
+                        if let Some(admitted) = admitted {
+                            run(admitted, &setup, &shared).await;
                         }
                     });
                 }
@@ -167,46 +173,54 @@ fn log_refusal(refusal: &Refusal, peer: Peer, telemetry: &Telemetry) {
     }
 }
 
-/// Takes one client from its first byte to its last.
-async fn admit(arrival: Arrival, peer: Peer, setup: &Arc<Setup>, shared: &Shared) -> Result<(), Refusal> {
+/// A session that is to run, with what it takes of the limits.
+struct Admitted<'a> {
+    session: Session,
+    entry: insight::Opened,
+    _seat: Seat<'a>,
+}
+
+/// Takes one client from its first byte to its session; `None` if it is served without one.
+async fn admit<'a>(
+    arrival: Arrival,
+    peer: Peer,
+    setup: &Arc<Setup>,
+    shared: &'a Shared,
+) -> Result<Option<Box<Admitted<'a>>>, Refusal> {
     let stream = arrival.open().map_err(Refusal::Client)?;
     if let Stream::Tcp(socket) = &stream {
         sockets::tune(socket, setup.config.proxy.tcp_keepalive).map_err(Refusal::Client)?;
     }
     let mut client = Connection::new(stream);
     let limit = setup.config.proxy.startup_timeout;
-    // On the heap: its memory is free again when the session runs.
-    let welcomed = Box::pin(async {
-        tokio::select! {
-            welcomed = tokio::time::timeout(limit, welcome(&mut client, peer, setup, shared)) => {
-                welcomed.unwrap_or(Err(Refusal::TimedOut(limit)))
-            }
-            () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
+    let welcomed = tokio::select! {
+        welcomed = tokio::time::timeout(limit, welcome(&mut client, peer, setup, shared)) => {
+            welcomed.unwrap_or(Err(Refusal::TimedOut(limit)))
         }
-    });
-    match welcomed.await {
-        Ok(Welcome::Session(opened, manner, database, _seat)) => {
+        () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
+    };
+    match welcomed {
+        Ok(Welcome::Session(opened, manner, database, seat)) => {
             let entry = remember(&manner, peer, opened.dialect, shared);
             shared.telemetry.session_uses_tls(client.stream().is_tls(), opened.server.stream().is_tls());
             let session = begin(&entry, client, *opened, (manner, database), setup, shared);
-            run(entry, Box::new(session), setup, shared).await;
-            Ok(())
+            return Ok(Some(Box::new(Admitted { session, entry, _seat: seat })));
         }
         Ok(Welcome::Console(user)) => {
             let (live, telemetry) = (Arc::clone(&shared.live), Arc::clone(&shared.telemetry));
             let desk = Desk { live, telemetry, user };
-            Box::pin(console::serve(client, desk, &shared.shutdown)).await.map_err(Refusal::Client)
+            console::serve(client, desk, &shared.shutdown).await.map_err(Refusal::Client)?;
         }
-        Ok(Welcome::Done) => client.close().await.map_err(Refusal::Client),
+        Ok(Welcome::Done) => client.close().await.map_err(Refusal::Client)?,
         Err(refusal) => {
             // Before it is told, so that whoever was told finds it counted.
             log_refusal(&refusal, peer, &shared.telemetry);
             client.outbox().extend(refusal.message().unwrap_or_default());
             // Whoever does not read what it is told is closed without it.
             let _ = tokio::time::timeout(FAREWELL, client.close()).await;
-            Ok(())
         }
     }
+    Ok(None)
 }
 
 /// What a client's startup has come to.
@@ -353,11 +367,11 @@ fn begin(
 }
 
 /// Runs a session to its end.
-async fn run(entry: insight::Opened, mut session: Box<Session>, setup: &Setup, shared: &Shared) {
-    let id = entry.id;
+async fn run(mut admitted: Box<Admitted<'_>>, setup: &Setup, shared: &Shared) {
+    let id = admitted.entry.id;
     let _open = shared.telemetry.session_opened();
-    let (ending, orphaned) = session.run().await;
-    drop(session);
+    let (ending, orphaned) = admitted.session.run().await;
+    drop(admitted);
     match ending.breakage() {
         Some(cause) => {
             shared.telemetry.session_broken(cause);

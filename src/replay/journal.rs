@@ -117,6 +117,10 @@ impl Journal {
     pub(super) fn push(&mut self, tag: u8, effect: Effect, frame: &[u8]) -> usize {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(frame);
+        if self.entries.capacity() == 0 {
+            // Many sessions never have more than one request at a time: a vector's own first room is for four.
+            self.entries.reserve_exact(1);
+        }
         self.entries.push(Entry {
             start,
             tag,

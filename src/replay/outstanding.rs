@@ -168,6 +168,10 @@ impl Outstanding {
         let (flushed, commits, releases, locks) = (false, false, false, false);
         let copies_ahead = 0;
         self.journalled += usize::from(owner.is_journalled());
+        if self.requests.capacity() == 0 {
+            // As with the entries of a journal.
+            self.requests.reserve_exact(1);
+        }
         self.requests.push_back(Request {
             tag,
             owner,

@@ -64,6 +64,17 @@ impl Stream {
         }
     }
 
+    /// Writes what the socket takes at once; how many bytes that was. What goes wrong shows in the next write that is polled. TLS
+    /// takes nothing this way.
+    pub(in crate::proxy) fn try_write(&self, bytes: &[u8]) -> usize {
+        let written = match self {
+            Self::Tcp(socket) => socket.try_write(bytes),
+            Self::Unix(socket) => socket.try_write(bytes),
+            Self::Tls(_) | Self::Closed => return 0,
+        };
+        written.unwrap_or(0)
+    }
+
     /// The socket of an unencrypted TCP connection. The connection is closed until another one is put in its place.
     pub(super) fn take_tcp(&mut self) -> Option<TcpStream> {
         match std::mem::replace(self, Self::Closed) {
