@@ -18,7 +18,8 @@
 //! - **Calibrating**: one at a time. Alone in its class a transaction meets no conflict with it, so this is quick, and it
 //!   tells what is to be beaten. From there the limit doubles for as long as that gets more done.
 //! - **Probing**: another limit is tried against the rate of the one before it, for as long as it takes to tell the two apart:
-//!   counts of independent events spread by their square root, so a clear difference shows after a few transactions.
+//!   counts of independent events spread by their square root, so a clear difference shows after a few transactions. Where they
+//!   vary more than that, as with a database that stands still for a second before it finds a deadlock, it takes longer.
 //! - **Steady**: the limit stays. Neighbouring limits are probed after pauses that double each time a probe fails, and more
 //!   so when it failed clearly: a limit that is right is left alone for most of the time, which is what keeps it from
 //!   oscillating. When far more is wasted than when the limit was found, the class is calibrated again; when nobody has to wait,
@@ -54,6 +55,10 @@ const TRIAL: Duration = Duration::from_secs(2);
 const TRIAL_MIN: Duration = Duration::from_secs(1);
 /// Transactions expected after which a probe is decided.
 const TRIED: f64 = 40.0;
+/// Windows of a steady class that its figures are the mean of.
+const WINDOWS: u32 = 4;
+/// The unrest from which on a probe takes no longer: four times as long as in a class without.
+const UNREST_MAX: f64 = 16.0;
 /// What a higher limit must bring.
 const GAIN: f64 = 1.05;
 /// The shortest and the longest pause between two probes in one direction.
@@ -75,8 +80,10 @@ enum Phase {
         base: Sample,
         doubling: bool,
     },
+    /// `base` is the mean of so many windows.
     Steady {
         base: Sample,
+        windows: u32,
     },
 }
 
@@ -115,6 +122,8 @@ pub(super) struct Limit {
     down: Probes,
     /// Transactions done per second before there was a limit.
     unlimited: f64,
+    /// How much more than independent events the transactions done in a while vary: the ratio of the variances.
+    unrest: f64,
     /// Until when so much waste is tolerated in an open class: limits were tried, and got less done.
     tolerated: (Duration, f64),
     /// Whether it stays open whatever happens: without anybody held back nothing can be tried.
@@ -135,6 +144,7 @@ impl Limit {
             up: Probes::soon(now),
             down: Probes::soon(now),
             unlimited: 0.0,
+            unrest: 1.0,
             tolerated: (Duration::ZERO, 0.0),
             observes: false,
             missed: false,
@@ -168,7 +178,7 @@ impl Limit {
     pub(super) fn gained(&self) -> f64 {
         match self.phase {
             Phase::Open | Phase::Calibrating => 0.0,
-            Phase::Probing { base, .. } | Phase::Steady { base } => base.rate - self.unlimited,
+            Phase::Probing { base, .. } | Phase::Steady { base, .. } => base.rate - self.unlimited,
         }
     }
 
@@ -197,7 +207,7 @@ impl Limit {
             Phase::Open => self.watch_open(now),
             Phase::Calibrating => self.calibrate(now),
             Phase::Probing { from, base, doubling } => self.probe(now, from, base, doubling),
-            Phase::Steady { base } => self.watch_steady(now, base),
+            Phase::Steady { base, windows } => self.watch_steady(now, base, windows),
         }
     }
 
@@ -244,7 +254,7 @@ impl Limit {
         let (limit, sample, elapsed) =
             (self.limit.unwrap_or(u32::MAX), self.window.sample(), self.window.elapsed());
         let (done, expected) = (f64::from(self.window.done()), base.rate * elapsed.as_secs_f64());
-        let spread = 2.0 * expected.sqrt();
+        let spread = 2.0 * (expected * self.unrest).sqrt();
         let upwards = limit > from;
         let drowning = upwards && self.is_judged() && sample.waste >= DROWNING.max(base.waste);
         // Transactions that were admitted together end together: one such heap more or less tells nothing.
@@ -252,7 +262,8 @@ impl Limit {
         let clearly_better = done > GAIN * expected + spread + f64::from(from);
         let harmless = doubling && self.is_judged() && sample.waste < CONTENDED / 2.0;
         let tried = elapsed >= TRIAL_MIN || (harmless && elapsed >= 4 * self.hold);
-        let decided = elapsed >= TRIAL || (elapsed >= TRIAL_MIN && expected >= TRIED);
+        let long = elapsed >= TRIAL.mul_f64(self.unrest.sqrt());
+        let decided = long || (elapsed >= TRIAL_MIN && expected >= TRIED * self.unrest);
         if drowning || clearly_worse {
             self.go_back(now, from, base, drowning || done < expected / 2.0);
         } else if decided && upwards && sample.waits < 0.5 && sample.waste < CONTENDED {
@@ -286,7 +297,7 @@ impl Limit {
             self.try_limit(now, limit, limit / 2, sample, true);
         } else {
             self.up.put_off(now, true);
-            self.enter(now, Phase::Steady { base: sample }, Some(limit));
+            self.enter(now, Phase::Steady { base: sample, windows: 1 }, Some(limit));
         }
     }
 
@@ -299,17 +310,21 @@ impl Limit {
             // Nobody had to wait before: no limit is better than any.
             self.open(now, base);
         } else {
-            self.enter(now, Phase::Steady { base }, Some(from));
+            self.enter(now, Phase::Steady { base, windows: WINDOWS / 2 }, Some(from));
         }
     }
 
-    fn watch_steady(&mut self, now: Duration, base: Sample) {
+    fn watch_steady(&mut self, now: Duration, base: Sample, windows: u32) {
         if self.window.elapsed() < WATCH {
             return;
         }
         let (limit, sample) = (self.limit.unwrap_or(1), self.window.sample());
         let far_worse = sample.waste > 0.25 + 1.5 * base.waste.min(0.4);
-        let base = base.blend(sample);
+        let expected = (base.rate * self.window.elapsed().as_secs_f64()).max(1.0);
+        let unrest = (f64::from(self.window.done()) - expected).powi(2) / expected;
+        self.unrest = (self.unrest + (unrest - self.unrest) / f64::from(WINDOWS)).clamp(1.0, UNREST_MAX);
+        let windows = (windows + 1).min(WINDOWS);
+        let base = base.blend(sample, 1.0 / f64::from(windows));
         let reached = sample.waits >= 0.5;
         // Where so many do not come, fewer is fewer than those that do.
         let limit = if reached { limit } else { limit.min(sample.running.ceil() as u32).max(1) };
@@ -319,13 +334,13 @@ impl Limit {
             self.enter(now, Phase::Calibrating, Some(1));
         } else if limit > 1 && self.is_judged() && base.waste >= DROWNING {
             self.up.put_off(now, true);
-            self.enter(now, Phase::Steady { base }, Some(step_down(limit)));
+            self.enter(now, Phase::Steady { base, windows: 1 }, Some(step_down(limit)));
         } else if reached && now >= self.up.next && base.waste < DROWNING {
             self.try_limit(now, limit, step_up(limit), base, false);
         } else if now >= self.down.next && limit > 1 {
             self.try_limit(now, limit, step_down(limit), base, false);
         } else {
-            self.enter(now, Phase::Steady { base }, self.limit);
+            self.enter(now, Phase::Steady { base, windows }, self.limit);
         }
     }
 
@@ -357,4 +372,67 @@ const fn step_up(limit: u32) -> u32 {
 const fn step_down(limit: u32) -> u32 {
     let limit = if limit <= 4 { limit.saturating_sub(1) } else { limit - limit / 3 };
     if limit == 0 { 1 } else { limit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: f64 = 40.0;
+
+    /// Two at a time, with others waiting.
+    fn steady() -> Limit {
+        let base = Sample { rate: RATE, waste: 0.0, running: 2.0, waits: 1.0 };
+        let mut limit = Limit::new(Duration::ZERO);
+        limit.enter(Duration::ZERO, Phase::Steady { base, windows: WINDOWS }, Some(2));
+        limit.pass(Duration::ZERO, 2, Waiting::Newcomers);
+        // Nothing is tried of its own accord.
+        (limit.up.next, limit.down.next) = (Duration::MAX, Duration::MAX);
+        limit
+    }
+
+    /// So many transactions are done in the second that begins then, one like the other.
+    fn work(limit: &mut Limit, second: u64, done: u32) {
+        for number in 1..=done {
+            let now = Duration::from_secs(second) + Duration::from_secs(1) * number / done;
+            limit.pass(now, 2, Waiting::Newcomers);
+            limit.ended(now, End::Done);
+        }
+    }
+
+    #[test]
+    fn where_what_gets_done_varies_much_a_limit_is_tried_for_longer() {
+        for (counts, left) in [([40, 40], Some(2)), ([70, 10], Some(1))] {
+            let mut limit = steady();
+            for second in 0..10 {
+                work(&mut limit, second, counts[second as usize % 2]);
+            }
+            let base = Sample { rate: RATE, waste: 0.0, running: 2.0, waits: 1.0 };
+            limit.try_limit(Duration::from_secs(10), 2, 1, base, false);
+            limit.hold = Duration::ZERO;
+            limit.pass(Duration::from_secs(10), 1, Waiting::Newcomers);
+            work(&mut limit, 10, 15);
+            assert_eq!(limit.get(), left, "{counts:?}: unrest {}", limit.unrest);
+        }
+    }
+
+    #[test]
+    fn what_was_left_over_does_not_count_for_what_one_at_a_time_gets_done() {
+        let mut limit = Limit::new(Duration::ZERO);
+        limit.enter(Duration::ZERO, Phase::Calibrating, Some(1));
+        let at = Duration::from_millis;
+        for replay in 1..=20 {
+            limit.pass(at(10 * replay), 1, Waiting::Replays);
+            limit.ended(at(10 * replay), End::Done);
+        }
+        assert_eq!(limit.get(), Some(1));
+        for newcomer in 1..=12 {
+            limit.pass(at(200 + 50 * newcomer), 1, Waiting::Newcomers);
+            limit.ended(at(200 + 50 * newcomer), End::Done);
+        }
+        assert!(
+            matches!(limit.phase, Phase::Probing { base, .. } if (18.0..25.0).contains(&base.rate)),
+            "{limit:?}"
+        );
+    }
 }

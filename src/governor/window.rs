@@ -42,9 +42,9 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// Both, the later one counting as much as all before it.
-    pub(super) fn blend(self, later: Self) -> Self {
-        let mean = |a: f64, b: f64| f64::midpoint(a, b);
+    /// Both, the later one by this share.
+    pub(super) fn blend(self, later: Self, share: f64) -> Self {
+        let mean = |before: f64, later: f64| before + share * (later - before);
         Self {
             rate: mean(self.rate, later.rate),
             waste: mean(self.waste, later.waste),
