@@ -117,11 +117,13 @@ impl Report {
     fn print_scale(&self) {
         if !self.scale.is_empty() {
             println!(
-                "\nMemory in KiB, and processor time of a long transaction for each statement in microseconds"
+                "\nMemory in KiB, and processor time for each statement in microseconds, of busy sessions and of a long transaction"
             );
             let head = [
                 "",
                 "idle session",
+                "busy alone",
+                "beside idle",
                 "1 GiB result",
                 "1 GiB COPY",
                 "transaction",
@@ -134,6 +136,8 @@ impl Report {
                 scale.add_row([
                     (*peer).to_owned(),
                     format!("{idle_kib:.1} (of {idle_sessions})"),
+                    format!("{:.1}", figures.alone_us),
+                    format!("{:.1}", figures.beside_us),
                     result_kib.to_string(),
                     copy_kib.to_string(),
                     transaction_kib.to_string(),

@@ -18,6 +18,10 @@ use crate::process;
 const IDLE_SESSIONS: u64 = 10_000;
 /// Sessions that come before them, so that what a proxy allocates once is not counted.
 const FIRST_SESSIONS: u64 = 100;
+/// Sessions at work before and beside the idle ones.
+const BUSY_SESSIONS: usize = 8;
+/// Statements of each of them.
+const BUSY_STATEMENTS: usize = 5_000;
 /// Rows of the large answer and lines of the large COPY, of about 1 KiB each.
 const LARGE_ROWS: u64 = 1 << 20;
 /// Statements of the long transaction.
@@ -41,6 +45,10 @@ pub(crate) struct Scale {
     pub(crate) idle_sessions: u64,
     /// KiB for each of them.
     pub(crate) idle_kib: f64,
+    /// Processor time for each statement of busy sessions before there are idle ones, in microseconds.
+    pub(crate) alone_us: f64,
+    /// The same beside them.
+    pub(crate) beside_us: f64,
     /// KiB by which the peer grew at most while a client got 1 GiB.
     pub(crate) result_kib: u64,
     /// The same while a client gave 1 GiB.
@@ -55,7 +63,7 @@ pub(crate) struct Scale {
 
 /// Measures one peer; `peer` stands before a PostgreSQL.
 pub(crate) async fn measure(peer: &Peer) -> Result<Scale> {
-    let (idle_sessions, idle_kib) = idle(peer.name).await?;
+    let Idle { sessions: idle_sessions, kib: idle_kib, alone_us, beside_us } = idle(peer.name).await?;
     let (client, connection) = tokio_postgres::connect(&peer.url(), NoTls).await?;
     tokio::spawn(connection);
     let result_kib = growth(peer, large_result(&client)).await?;
@@ -63,7 +71,17 @@ pub(crate) async fn measure(peer: &Peer) -> Result<Scale> {
     let mut tenths = Vec::new();
     let transaction_kib = growth(peer, long_transaction(&client, peer, &mut tenths)).await?;
     let (first_us, last_us) = (tenths[0], tenths[tenths.len() - 1]);
-    Ok(Scale { idle_sessions, idle_kib, result_kib, copy_kib, transaction_kib, first_us, last_us })
+    Ok(Scale {
+        idle_sessions,
+        idle_kib,
+        alone_us,
+        beside_us,
+        result_kib,
+        copy_kib,
+        transaction_kib,
+        first_us,
+        last_us,
+    })
 }
 
 async fn growth(peer: &Peer, act: impl Future<Output = Result<()>>) -> Result<u64> {
@@ -112,14 +130,23 @@ async fn long_transaction(client: &tokio_postgres::Client, peer: &Peer, tenths: 
     Ok(())
 }
 
-/// How many sessions were idle, and the KiB that each of them takes, behind a server that does nothing.
-async fn idle(name: &'static str) -> Result<(u64, f64)> {
+/// What many idle sessions take, and what they cost those at work.
+struct Idle {
+    sessions: u64,
+    kib: f64,
+    alone_us: f64,
+    beside_us: f64,
+}
+
+/// Opens sessions before a server that does nothing.
+async fn idle(name: &'static str) -> Result<Idle> {
     let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, limit, limit)?;
     let sessions = IDLE_SESSIONS.min(limit.saturating_sub(500) / 2 - FIRST_SESSIONS);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let peer = Peer::start(name, listener.local_addr()?, None).await?;
     let server = tokio::spawn(serve(listener));
+    let alone_us = busy(&peer).await?;
     let (mut open, mut before) = (Vec::new(), 0);
     for number in 0..FIRST_SESSIONS + sessions {
         if number == FIRST_SESSIONS {
@@ -129,8 +156,25 @@ async fn idle(name: &'static str) -> Result<(u64, f64)> {
         open.push(session.with_context(|| format!("session {number} of {name}"))?);
     }
     let grown = process::resident_kib(peer.pid)?.saturating_sub(before);
+    let beside_us = busy(&peer).await?;
     server.abort();
-    Ok((sessions, grown as f64 / sessions as f64))
+    Ok(Idle { sessions, kib: grown as f64 / sessions as f64, alone_us, beside_us })
+}
+
+/// Processor time for each statement of some sessions at work, in microseconds.
+async fn busy(peer: &Peer) -> Result<f64> {
+    let mut streams = try_join_all((0..BUSY_SESSIONS).map(|_| begin(peer))).await?;
+    let before = process::cpu_time(peer.pid)?;
+    let work = streams.iter_mut().map(async |stream| {
+        for _ in 0..BUSY_STATEMENTS {
+            stream.write_all(QUERY).await?;
+            until_ready(stream).await?;
+        }
+        Ok::<_, anyhow::Error>(())
+    });
+    try_join_all(work).await?;
+    let spent = process::cpu_time(peer.pid)? - before;
+    Ok(spent.as_secs_f64() * 1e6 / (BUSY_SESSIONS * BUSY_STATEMENTS) as f64)
 }
 
 /// A session that has run a statement.

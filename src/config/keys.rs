@@ -261,8 +261,8 @@ pub static KEYS: &[Key] = &[
     text(
         "governor",
         "max_wait",
-        "30s",
-        "Longest wait for a place; a third of it where nobody leaves the queue. After it a transaction is let in anyway.",
+        "1m",
+        "Longest wait for a place; a sixth of it where nothing moves. After it a transaction is let in anyway.",
     ),
     text(
         "governor",

@@ -22,9 +22,11 @@ pub struct Class<T> {
     stirred: Duration,
     /// When somebody last got out of the queue, or into an empty one.
     moved: Duration,
+    /// When there last was one less of those that are more than the limit allows.
+    drained: Duration,
 }
 
-/// A queue that nobody leaves for this long is stuck.
+/// A queue that nobody leaves for this long is stuck, unless more are at work than the limit allows, and they get fewer.
 pub const STUCK: Duration = Duration::from_secs(2);
 
 /// What a transaction is told that asks for a place.
@@ -48,7 +50,15 @@ impl<T> Class<T> {
     }
 
     const fn with(limit: Limit, now: Duration) -> Self {
-        Self { limit, queue: Queue::new(), heat: Heat::new(), running: 0, stirred: now, moved: now }
+        Self {
+            limit,
+            queue: Queue::new(),
+            heat: Heat::new(),
+            running: 0,
+            stirred: now,
+            moved: now,
+            drained: now,
+        }
     }
 
     /// A transaction that began at `since` wants a place, before its first statement or, as a `replay`, before it is run again.
@@ -91,10 +101,10 @@ impl<T> Class<T> {
     }
 
     /// Somebody has lost its patience, or, if it is `overdue`, has waited as long as anybody may: it gets a place whatever the
-    /// limit is. While the queue moves who is only impatient waits on, to ask again after [`STUCK`]: its turn comes, and to let
-    /// in everybody whom a crowd has delayed would only delay all of them. False if it waits on.
+    /// limit is. While the queue moves, or those that are too many get fewer, who is only impatient waits on, to ask again after
+    /// [`STUCK`]: its turn comes, and to let in everybody whom a crowd has delayed would only delay all of them. False if it waits on.
     pub fn admit_anyway(&mut self, now: Duration, ticket: Ticket, overdue: bool) -> bool {
-        let stuck = now.saturating_sub(self.moved) >= STUCK;
+        let stuck = now.saturating_sub(self.moved.max(self.drained)) >= STUCK;
         let admitted = (stuck || overdue) && self.queue.remove(ticket);
         if admitted {
             self.let_in(now);
@@ -127,6 +137,9 @@ impl<T> Class<T> {
     pub fn leave(&mut self, now: Duration, end: End) {
         self.pass(now);
         self.running = self.running.saturating_sub(1);
+        if !self.limit.admits(self.running) {
+            self.drained = now;
+        }
         self.ended(now, end);
     }
 
@@ -225,6 +238,27 @@ mod tests {
                 class.leave(now + Duration::from_millis(1), End::Wasted);
             }
         }
+    }
+
+    #[test]
+    fn who_is_impatient_is_let_in_where_nothing_moves_and_who_is_overdue_in_any_case() {
+        let at = Duration::from_secs;
+        let mut class = narrow(at(0));
+        let enter = |class: &mut Class<_>, since| match class.enter(at(since), at(since), false, || "waits") {
+            Entry::Queued(ticket) => ticket,
+            Entry::Admitted => panic!("there is a limit"),
+        };
+        let [first, second, third] = [1, 1, 1].map(|since| enter(&mut class, since));
+        // Those from before the limit still end.
+        for _ in 0..2 {
+            class.resume(at(1));
+        }
+        class.leave(at(9), End::Wasted);
+        assert!(!class.admit_anyway(at(10), first, false), "one has just ended");
+        assert!(class.admit_anyway(at(11), first, false), "nothing moves");
+        assert!(!class.admit_anyway(at(11), second, false), "one has just been let in");
+        assert!(class.admit_anyway(at(11), third, true) && class.running() == 4);
+        assert!(!class.admit_anyway(at(60), third, true), "it has been");
     }
 
     #[test]

@@ -32,8 +32,8 @@ impl Mode {
 pub struct Policy {
     /// Whether transactions wait.
     pub mode: Mode,
-    /// The longest wait for a place; after it the transaction is admitted whatever the limit is. Where nobody leaves the queue
-    /// it is a third of that, see [`Self::patience`].
+    /// The longest wait for a place; after it the transaction is admitted whatever the limit is. Where nothing moves it
+    /// is a sixth of that, see [`Self::patience`].
     pub max_wait: Duration,
     /// How long a transaction may keep its place with no request under way.
     pub idle: Duration,
@@ -47,7 +47,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             mode: Mode::On,
-            max_wait: Duration::from_secs(30),
+            max_wait: Duration::from_secs(60),
             idle: Duration::from_millis(50),
             calm: Duration::from_secs(10),
             max_classes: 64,
@@ -58,6 +58,6 @@ impl Default for Policy {
 impl Policy {
     /// How long a transaction waits before it asks whether its queue moves at all.
     pub fn patience(&self) -> Duration {
-        self.max_wait / 3
+        self.max_wait / 6
     }
 }
