@@ -51,6 +51,8 @@ const WATCH: Duration = Duration::from_secs(1);
 const CALIBRATED: u32 = 10;
 /// The longest that a probe, or a calibration, takes while something happens at all.
 const TRIAL: Duration = Duration::from_secs(2);
+/// After this long a limit is judged by what gets done under it, whether it is kept or not.
+const KEPT_MAX: Duration = Duration::from_secs(30);
 /// What is better must be so for this long: a database that looks for deadlocks after a second looks fine until then.
 const TRIAL_MIN: Duration = Duration::from_secs(1);
 /// Transactions expected after which a probe is decided.
@@ -194,7 +196,9 @@ impl Limit {
             // attempt: the rate of those that were left over says nothing about what one at a time gets done.
             let left_over =
                 self.phase == Phase::Calibrating && waiting == Waiting::Replays && now < self.opens + TRIAL;
-            self.in_force = self.limit.is_none_or(|limit| running <= limit) && !left_over;
+            let many = self.limit.is_some_and(|limit| running > limit);
+            // Those who are let in whatever the limit is may keep it from ever being kept.
+            self.in_force = !(many || left_over) || now >= self.opens + KEPT_MAX;
             self.window = Window::new(now.max(self.opens));
         }
         self.window.pass(now, running, waiting != Waiting::Nobody);
@@ -414,6 +418,23 @@ mod tests {
             work(&mut limit, 10, 15);
             assert_eq!(limit.get(), left, "{counts:?}: unrest {}", limit.unrest);
         }
+    }
+
+    #[test]
+    fn a_limit_that_is_never_kept_is_judged_all_the_same() {
+        let mut limit = Limit::new(Duration::ZERO);
+        limit.enter(Duration::ZERO, Phase::Calibrating, Some(1));
+        let at = Duration::from_secs;
+        for second in 1..=25 {
+            limit.pass(at(second), 9, Waiting::Newcomers);
+            limit.ended(at(second), End::Done);
+        }
+        assert_eq!(limit.get(), Some(1), "they may be left over");
+        for second in 26..=60 {
+            limit.pass(at(second), 9, Waiting::Newcomers);
+            limit.ended(at(second), End::Done);
+        }
+        assert_ne!(limit.phase, Phase::Calibrating);
     }
 
     #[test]

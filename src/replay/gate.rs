@@ -84,7 +84,9 @@ impl Engine {
         if prepares || !out.governs() {
             return false;
         }
-        if self.is_lock_to_ignore(tag, frame) {
+        // What the server does not hear of needs no place, and begins nothing.
+        let is_setting = || tag == tag::QUERY && self.report_setting(frame).is_some();
+        if self.is_lock_to_ignore(tag, frame) || is_setting() {
             return false;
         }
         let Some(statement) = self.fingerprints.request(tag, frame, &self.journal) else {
