@@ -7,7 +7,7 @@ use crate::cells::Sample;
 use crate::latency::Latency;
 use crate::peers::MEASURE;
 use crate::replays::Replay;
-use crate::scale::Scale;
+use crate::scale::{Idle, Scale};
 
 /// All rounds of one cell.
 pub(crate) struct Measured {
@@ -132,12 +132,13 @@ impl Report {
             ];
             let mut scale = table(&head.map(str::to_owned));
             for (peer, figures) in self.peers.iter().zip(&self.scale) {
-                let Scale { idle_sessions, idle_kib, result_kib, copy_kib, transaction_kib, .. } = figures;
+                let Scale { idle, result_kib, copy_kib, transaction_kib, .. } = figures;
+                let Idle { idle_sessions, idle_kib, alone_us, beside_us } = idle;
                 scale.add_row([
                     (*peer).to_owned(),
                     format!("{idle_kib:.1} (of {idle_sessions})"),
-                    format!("{:.1}", figures.alone_us),
-                    format!("{:.1}", figures.beside_us),
+                    format!("{alone_us:.1}"),
+                    format!("{beside_us:.1}"),
                     result_kib.to_string(),
                     copy_kib.to_string(),
                     transaction_kib.to_string(),

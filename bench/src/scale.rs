@@ -42,13 +42,8 @@ const QUERY: &[u8] = b"Q\0\0\0\x0dSELECT 1\0";
 /// What a peer came to.
 #[derive(Serialize)]
 pub(crate) struct Scale {
-    pub(crate) idle_sessions: u64,
-    /// KiB for each of them.
-    pub(crate) idle_kib: f64,
-    /// Processor time for each statement of busy sessions before there are idle ones, in microseconds.
-    pub(crate) alone_us: f64,
-    /// The same beside them.
-    pub(crate) beside_us: f64,
+    #[serde(flatten)]
+    pub(crate) idle: Idle,
     /// KiB by which the peer grew at most while a client got 1 GiB.
     pub(crate) result_kib: u64,
     /// The same while a client gave 1 GiB.
@@ -61,9 +56,21 @@ pub(crate) struct Scale {
     pub(crate) last_us: f64,
 }
 
+/// What many idle sessions take, and what they cost those at work.
+#[derive(Serialize)]
+pub(crate) struct Idle {
+    pub(crate) idle_sessions: u64,
+    /// KiB for each of them.
+    pub(crate) idle_kib: f64,
+    /// Processor time for each statement of busy sessions before there are idle ones, in microseconds.
+    pub(crate) alone_us: f64,
+    /// The same beside them.
+    pub(crate) beside_us: f64,
+}
+
 /// Measures one peer; `peer` stands before a PostgreSQL.
 pub(crate) async fn measure(peer: &Peer) -> Result<Scale> {
-    let Idle { sessions: idle_sessions, kib: idle_kib, alone_us, beside_us } = idle(peer.name).await?;
+    let idle = idle(peer.name).await?;
     let (client, connection) = tokio_postgres::connect(&peer.url(), NoTls).await?;
     tokio::spawn(connection);
     let result_kib = growth(peer, large_result(&client)).await?;
@@ -71,17 +78,7 @@ pub(crate) async fn measure(peer: &Peer) -> Result<Scale> {
     let mut tenths = Vec::new();
     let transaction_kib = growth(peer, long_transaction(&client, peer, &mut tenths)).await?;
     let (first_us, last_us) = (tenths[0], tenths[tenths.len() - 1]);
-    Ok(Scale {
-        idle_sessions,
-        idle_kib,
-        alone_us,
-        beside_us,
-        result_kib,
-        copy_kib,
-        transaction_kib,
-        first_us,
-        last_us,
-    })
+    Ok(Scale { idle, result_kib, copy_kib, transaction_kib, first_us, last_us })
 }
 
 async fn growth(peer: &Peer, act: impl Future<Output = Result<()>>) -> Result<u64> {
@@ -130,14 +127,6 @@ async fn long_transaction(client: &tokio_postgres::Client, peer: &Peer, tenths: 
     Ok(())
 }
 
-/// What many idle sessions take, and what they cost those at work.
-struct Idle {
-    sessions: u64,
-    kib: f64,
-    alone_us: f64,
-    beside_us: f64,
-}
-
 /// Opens sessions before a server that does nothing.
 async fn idle(name: &'static str) -> Result<Idle> {
     let (_, limit) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -158,7 +147,7 @@ async fn idle(name: &'static str) -> Result<Idle> {
     let grown = process::resident_kib(peer.pid)?.saturating_sub(before);
     let beside_us = busy(&peer).await?;
     server.abort();
-    Ok(Idle { sessions, kib: grown as f64 / sessions as f64, alone_us, beside_us })
+    Ok(Idle { idle_sessions: sessions, idle_kib: grown as f64 / sessions as f64, alone_us, beside_us })
 }
 
 /// Processor time for each statement of some sessions at work, in microseconds.

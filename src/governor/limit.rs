@@ -382,25 +382,29 @@ const fn step_down(limit: u32) -> u32 {
 mod tests {
     use super::*;
 
-    const RATE: f64 = 40.0;
+    const BASE: Sample = Sample { rate: 40.0, waste: 0.0, running: 2.0, waits: 1.0 };
 
     /// Two at a time, with others waiting.
     fn steady() -> Limit {
-        let base = Sample { rate: RATE, waste: 0.0, running: 2.0, waits: 1.0 };
         let mut limit = Limit::new(Duration::ZERO);
-        limit.enter(Duration::ZERO, Phase::Steady { base, windows: WINDOWS }, Some(2));
+        limit.enter(Duration::ZERO, Phase::Steady { base: BASE, windows: WINDOWS }, Some(2));
         limit.pass(Duration::ZERO, 2, Waiting::Newcomers);
         // Nothing is tried of its own accord.
         (limit.up.next, limit.down.next) = (Duration::MAX, Duration::MAX);
         limit
     }
 
+    /// A transaction is done, with so many at work up to then and these in the queue.
+    fn done(limit: &mut Limit, at: Duration, running: u32, waiting: Waiting) {
+        limit.pass(at, running, waiting);
+        limit.ended(at, End::Done);
+    }
+
     /// So many transactions are done in the second that begins then, one like the other.
-    fn work(limit: &mut Limit, second: u64, done: u32) {
-        for number in 1..=done {
-            let now = Duration::from_secs(second) + Duration::from_secs(1) * number / done;
-            limit.pass(now, 2, Waiting::Newcomers);
-            limit.ended(now, End::Done);
+    fn work(limit: &mut Limit, second: u64, count: u32) {
+        for number in 1..=count {
+            let at = Duration::from_secs(second) + Duration::from_secs(1) * number / count;
+            done(limit, at, 2, Waiting::Newcomers);
         }
     }
 
@@ -411,9 +415,7 @@ mod tests {
             for second in 0..10 {
                 work(&mut limit, second, counts[second as usize % 2]);
             }
-            let base = Sample { rate: RATE, waste: 0.0, running: 2.0, waits: 1.0 };
-            limit.try_limit(Duration::from_secs(10), 2, 1, base, false);
-            limit.hold = Duration::ZERO;
+            limit.try_limit(Duration::from_secs(10), 2, 1, BASE, false);
             limit.pass(Duration::from_secs(10), 1, Waiting::Newcomers);
             work(&mut limit, 10, 15);
             assert_eq!(limit.get(), left, "{counts:?}: unrest {}", limit.unrest);
@@ -426,13 +428,11 @@ mod tests {
         limit.enter(Duration::ZERO, Phase::Calibrating, Some(1));
         let at = Duration::from_secs;
         for second in 1..=25 {
-            limit.pass(at(second), 9, Waiting::Newcomers);
-            limit.ended(at(second), End::Done);
+            done(&mut limit, at(second), 9, Waiting::Newcomers);
         }
         assert_eq!(limit.get(), Some(1), "they may be left over");
         for second in 26..=60 {
-            limit.pass(at(second), 9, Waiting::Newcomers);
-            limit.ended(at(second), End::Done);
+            done(&mut limit, at(second), 9, Waiting::Newcomers);
         }
         assert_ne!(limit.phase, Phase::Calibrating);
     }
@@ -443,13 +443,11 @@ mod tests {
         limit.enter(Duration::ZERO, Phase::Calibrating, Some(1));
         let at = Duration::from_millis;
         for replay in 1..=20 {
-            limit.pass(at(10 * replay), 1, Waiting::Replays);
-            limit.ended(at(10 * replay), End::Done);
+            done(&mut limit, at(10 * replay), 1, Waiting::Replays);
         }
         assert_eq!(limit.get(), Some(1));
         for newcomer in 1..=12 {
-            limit.pass(at(200 + 50 * newcomer), 1, Waiting::Newcomers);
-            limit.ended(at(200 + 50 * newcomer), End::Done);
+            done(&mut limit, at(200 + 50 * newcomer), 1, Waiting::Newcomers);
         }
         assert!(
             matches!(limit.phase, Phase::Probing { base, .. } if (18.0..25.0).contains(&base.rate)),

@@ -224,12 +224,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 }
 
 /// Where bytes for one side go.
-pub(super) struct Outbox<'a> {
+pub(super) struct Sink<'a> {
     stream: &'a Stream,
     bytes: &'a mut Vec<u8>,
 }
 
-impl Outbox<'_> {
+impl Sink<'_> {
     /// These bytes are to be written. Many are written at once, from where they are, as far as the socket takes them and nothing is to
     /// be written before them.
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -240,10 +240,15 @@ impl Outbox<'_> {
 }
 
 impl Connection<Stream> {
+    /// Where bytes for this side go.
+    pub(super) fn sink(&mut self) -> Sink<'_> {
+        self.both().1
+    }
+
     /// What was read, and where bytes for this side go, at once.
-    pub(super) fn both(&mut self) -> (&[u8], Outbox<'_>) {
+    pub(super) fn both(&mut self) -> (&[u8], Sink<'_>) {
         self.outbox();
-        (self.inbox.bytes(), Outbox { stream: &self.stream, bytes: &mut self.outbox })
+        (self.inbox.bytes(), Sink { stream: &self.stream, bytes: &mut self.outbox })
     }
 }
 
@@ -287,15 +292,13 @@ mod tests {
         stream.writable().await.unwrap();
         let mut connection = Connection::new(Stream::Tcp(stream));
         let bytes: Vec<u8> = (0..AT_ONCE_BYTES).map(|n| (n % 251) as u8).collect();
-        let (_, mut outbox) = connection.both();
-        outbox.push(&bytes);
+        connection.sink().push(&bytes);
         assert!(connection.is_drained(), "nothing was before them");
         let mut sent = bytes.clone();
         // Until the socket takes no more, and beyond that.
         while connection.outbox.len() < 4 * AT_ONCE_BYTES {
             for bytes in [&b"few"[..], &bytes] {
-                let (_, mut outbox) = connection.both();
-                outbox.push(bytes);
+                connection.sink().push(bytes);
                 sent.extend_from_slice(bytes);
             }
             if connection.outbox.len() < 2 * AT_ONCE_BYTES {

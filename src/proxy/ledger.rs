@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connection::Outbox;
+use super::connection::Sink;
 use super::member::Member;
 use super::turns::Place;
 use crate::insight::Session;
@@ -42,8 +42,8 @@ impl Drop for Ledger {
 
 /// What the engine asks for lands in the outboxes.
 pub(super) struct Outlet<'a> {
-    pub(super) to_client: Outbox<'a>,
-    pub(super) to_server: Outbox<'a>,
+    pub(super) to_client: Sink<'a>,
+    pub(super) to_server: Sink<'a>,
     pub(super) ledger: &'a mut Ledger,
     pub(super) clock: Instant,
     pub(super) closed: bool,

@@ -203,7 +203,7 @@ impl Session {
         self.idle.stir(now);
         self.sample.begin(now);
         let (received, to_client) = self.client.both();
-        let (to_server, ledger, clock) = (self.server.both().1, &mut self.ledger, self.clock);
+        let (to_server, ledger, clock) = (self.server.sink(), &mut self.ledger, self.clock);
         let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };
         let alone = !self.engine.awaits_answer();
         let taken = self.engine.handle_frontend(now, received, &mut out).map_err(Ending::ClientViolation)?;
@@ -220,7 +220,7 @@ impl Session {
         self.sample.begin(now);
         self.sample.hears(now).into_iter().for_each(|took| self.ledger.telemetry.round_trip(took));
         let (received, to_server) = self.server.both();
-        let (to_client, ledger, clock) = (self.client.both().1, &mut self.ledger, self.clock);
+        let (to_client, ledger, clock) = (self.client.sink(), &mut self.ledger, self.clock);
         let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };
         let taken = self.engine.handle_backend(now, received, &mut out).map_err(Ending::ServerViolation)?;
         let closed = out.closed;
@@ -233,8 +233,8 @@ impl Session {
 
     fn with_engine<T>(&mut self, call: impl FnOnce(&mut Engine, &mut Outlet<'_>) -> T) -> (T, bool) {
         let mut out = Outlet {
-            to_client: self.client.both().1,
-            to_server: self.server.both().1,
+            to_client: self.client.sink(),
+            to_server: self.server.sink(),
             ledger: &mut self.ledger,
             clock: self.clock,
             closed: false,

@@ -50,8 +50,8 @@ pub(super) enum Gate {
 }
 
 impl Engine {
-    /// Whether a request must wait: it is the first that works on data, and there is no place for the transaction. `behind` is
-    /// what has come behind it, as far as it is here.
+    /// Whether a request, as it goes to the server, must wait: it is the first that works on data, and there is no place for the
+    /// transaction. `behind` is what has come behind it, as far as it is here.
     pub(super) fn waits_at_gate(
         &mut self,
         now: Duration,
@@ -82,11 +82,6 @@ impl Engine {
         let prepares =
             tag == tag::PARSE && behind.first() != Some(&tag::BIND) && (idle || !self.unit.explicit);
         if prepares || !out.governs() {
-            return false;
-        }
-        // What the server does not hear of needs no place, and begins nothing.
-        let is_setting = || tag == tag::QUERY && self.report_setting(frame).is_some();
-        if self.is_lock_to_ignore(tag, frame) || is_setting() {
             return false;
         }
         let Some(statement) = self.fingerprints.request(tag, frame, &self.journal) else {

@@ -59,12 +59,6 @@ impl Engine {
             && frontend::query(&frame[HEADER_BYTES..]).is_some_and(|sql| Classes::of(sql).is(Class::Lock))
     }
 
-    /// Whether this is a LOCK TABLE that the server does not hear of, or refuses.
-    pub(super) fn is_lock_to_ignore(&self, tag: u8, frame: &[u8]) -> bool {
-        self.may_ignore_locks()
-            && frontend::text(tag, &frame[HEADER_BYTES..]).is_some_and(|sql| Classes::of(sql).is(Class::Lock))
-    }
-
     /// Whether the next request, a Query, is a LOCK TABLE that must wait until everything before it is answered: only then is it known
     /// whether it is in a transaction.
     pub(super) fn lock_must_wait(&mut self, frame: &[u8]) -> bool {

@@ -40,7 +40,7 @@ impl Engine {
     }
 
     /// Whether this Query is a SET of ours.
-    pub(super) fn report_setting(&self, frame: &[u8]) -> Option<Setting> {
+    fn report_setting(&self, frame: &[u8]) -> Option<Setting> {
         let free = !self.discarding && self.outstanding.ends_cycle() && !self.outstanding.is_copying();
         if !free {
             return None;

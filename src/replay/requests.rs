@@ -57,17 +57,14 @@ impl Engine {
             }
             let frame = &bytes[at..at + header.frame_bytes];
             let behind = &bytes[at + header.frame_bytes..];
-            let next = behind.first().copied();
-            if next.is_none() && self.commits_in_batch(header.tag, frame) {
+            if behind.is_empty() && self.commits_in_batch(header.tag, frame) {
                 break;
             }
             if header.tag == tag::QUERY && self.must_wait(frame) {
                 break;
             }
-            if self.waits_at_gate(now, header.tag, frame, behind, out) {
-                break;
-            }
-            match self.request(now, header.tag, frame, next, out) {
+            let Some(step) = self.request(now, header.tag, frame, behind, out) else { break };
+            match step {
                 Step::Forward => {}
                 Step::After(added) => {
                     out.backend(&bytes[run..at]);
@@ -155,35 +152,39 @@ impl Engine {
             && portal().is_some_and(|portal| self.outstanding.prepared.execute(portal).is(Class::Commit))
     }
 
-    /// One frame of the client; `next` is the type of the one behind it, if that was read too.
+    /// One frame of the client, and what has come behind it. `None` if it must wait for a place, to be handed in again.
     fn request(
         &mut self,
         now: Duration,
         tag: u8,
         frame: &[u8],
-        next: Option<u8>,
+        behind: &[u8],
         out: &mut impl Output,
-    ) -> Step {
+    ) -> Option<Step> {
         if tag == tag::TERMINATE {
             // The server closes the connection without a word, and so does the proxy.
             self.farewell = true;
-            return Step::Forward;
+            return Some(Step::Forward);
         }
         if self.discarding {
             if tag != tag::SYNC {
-                return Step::Drop;
+                return Some(Step::Drop);
             }
             self.discarding = false;
         }
         if tag == tag::QUERY && self.answer_here(frame, out) {
-            return Step::Drop;
+            return Some(Step::Drop);
         }
-        if self.may_ignore_locks()
-            && let Some(other) = self.without_lock(tag, frame)
-        {
-            return self.transaction_request(now, tag, &other, next, out).with(other);
+        let other = if self.may_ignore_locks() { self.without_lock(tag, frame) } else { None };
+        let sent = other.as_deref().unwrap_or(frame);
+        if self.waits_at_gate(now, tag, sent, behind, out) {
+            return None;
         }
-        self.transaction_request(now, tag, frame, next, out)
+        let step = self.transaction_request(now, tag, sent, behind.first().copied(), out);
+        Some(match other {
+            Some(other) => step.with(other),
+            None => step,
+        })
     }
 
     /// Whether a Query is one that is answered here, and must wait until everything before it is answered.
