@@ -21,6 +21,7 @@ use anyhow::{Context, Result, ensure};
 use cells::Ground;
 use certificates::{Authority, offer_tls};
 use clap::Parser;
+use clap::builder::PossibleValuesParser;
 use peers::{HIDES, MEASURE, Peer};
 use report::{Measured, Report};
 use reprise::demo::server::Postgres;
@@ -39,7 +40,7 @@ struct Options {
     #[arg(long, value_delimiter = ';')]
     only: Vec<String>,
     /// Only these peers; the plain relay is always among them.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(peers::NAMES))]
     peers: Vec<String>,
     /// Leave out the time that is added to one statement.
     #[arg(long)]

@@ -33,7 +33,7 @@ impl Engine {
             out.frontend(bytes);
             return Ok(bytes.len());
         }
-        if self.state == State::Ended {
+        if matches!(self.state, State::Ended) {
             return Ok(bytes.len());
         }
         let mut scan = Scan::new(bytes);
@@ -48,7 +48,7 @@ impl Engine {
                 scan.end = bytes.len();
             }
             self.answer(now, header.tag, &mut scan, out);
-            if self.state == State::Ended {
+            if matches!(self.state, State::Ended) {
                 return Ok(bytes.len());
             }
             self.take_rows_along(header.tag, &mut scan);
@@ -102,14 +102,16 @@ impl Engine {
         if self.reports {
             self.tell_of_replays(now, frame_tag, scan, out);
         }
-        let front = self.outstanding.front();
-        match (self.state, front.map(|f| f.owner)) {
+        match (self.state, self.outstanding.front()) {
             (State::Draining | State::GivingUp { .. }, _) => self.drop_answer(now, frame_tag, scan, out),
-            (State::Idle | State::Passthrough(_), _) | (_, None | Some(Owner::Unjournalled)) => {
-                self.relay_answer(now, frame_tag, scan, out);
+            (State::Idle | State::Passthrough(_), _) | (_, None) => {
+                self.relay_answer(now, frame_tag, scan, out)
             }
-            (_, Some(Owner::Control(control))) => self.control_answer(now, control, frame_tag, scan, out),
-            (_, Some(Owner::Journalled(number))) => self.journalled_answer(now, number, frame_tag, scan, out),
+            (_, Some(front)) => match front.owner {
+                Owner::Unjournalled => self.relay_answer(now, frame_tag, scan, out),
+                Owner::Control(control) => self.control_answer(now, control, front, frame_tag, scan, out),
+                Owner::Journalled(number) => self.journalled_answer(now, number, front, frame_tag, scan, out),
+            },
         }
         if frame_tag == tag::COPY_IN_RESPONSE {
             self.copy_begins(now, ignored, scan, out);
@@ -320,11 +322,11 @@ impl Engine {
         &mut self,
         now: Duration,
         control: Control,
+        front: Request,
         frame_tag: u8,
         scan: &mut Scan<'_>,
         out: &mut impl Output,
     ) {
-        let Some(front) = self.outstanding.front() else { return };
         if control == Control::EndFailedCommit {
             return self.failed_commit_ends(front, frame_tag, scan, out);
         }

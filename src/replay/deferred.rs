@@ -43,7 +43,7 @@ impl Engine {
             && classes.is(Class::Begin)
             && self.policy.mode == Mode::Transparent
             && self.policy.begin.defers(self.dialect)
-            && self.state == State::Open
+            && matches!(self.state, State::Open)
             && self.status == Status::Idle
             && self.journal.len() == 0
             && self.outstanding.is_empty()

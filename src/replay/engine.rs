@@ -432,6 +432,7 @@ impl Engine {
     }
 
     /// Whether the journal may grow by `bytes`; if not, why.
+    #[inline]
     pub(super) fn room_for(&mut self, bytes: usize, out: &mut impl Output) -> Result<(), Reason> {
         let wanted = self.journal.bytes_len() + bytes;
         if wanted > self.policy.journal_bytes {

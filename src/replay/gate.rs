@@ -60,8 +60,8 @@ impl Engine {
         behind: &[u8],
         out: &mut impl Output,
     ) -> bool {
-        let idle = self.state == State::Idle;
-        let ahead = idle || (self.state == State::Open && self.unit.gate == Gate::Ahead);
+        let idle = matches!(self.state, State::Idle);
+        let ahead = idle || (matches!(self.state, State::Open) && self.unit.gate == Gate::Ahead);
         if !ahead
             || self.policy.mode != Mode::Transparent
             || !matches!(tag, tag::QUERY | tag::PARSE | tag::BIND | tag::EXECUTE | tag::FUNCTION_CALL)

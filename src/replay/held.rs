@@ -129,6 +129,7 @@ impl Engine {
     }
 
     /// The answer to a request is complete. It is delivered with what is held.
+    #[inline]
     pub(super) fn answered(&mut self, number: usize, delivered: Delivered) {
         if let Some(entry) = self.journal.entry_mut(number) {
             entry.answered = true;

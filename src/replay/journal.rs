@@ -114,6 +114,7 @@ const KEPT_ENTRIES: usize = 16;
 
 impl Journal {
     /// Appends a request and returns its number.
+    #[inline]
     pub(super) fn push(&mut self, tag: u8, effect: Effect, frame: &[u8]) -> usize {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(frame);

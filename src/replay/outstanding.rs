@@ -201,22 +201,24 @@ impl Outstanding {
     }
 
     /// The request that is being answered.
+    #[inline]
     pub(super) fn front(&self) -> Option<Request> {
         self.requests.front().copied()
     }
 
     /// Its answer is complete.
-    pub(super) fn pop(&mut self) -> Option<Request> {
-        self.take(true)
+    #[inline]
+    pub(super) fn pop(&mut self) {
+        self.take(true);
     }
 
-    fn take(&mut self, succeeded: bool) -> Option<Request> {
-        let request = self.requests.pop_front()?;
+    #[inline]
+    fn take(&mut self, succeeded: bool) {
+        let Some(request) = self.requests.pop_front() else { return };
         self.journalled -= usize::from(request.owner.is_journalled());
         if request.names {
             self.prepared.settle(succeeded);
         }
-        Some(request)
     }
 
     /// The request being answered failed. In the extended protocol everything up to the next Sync is dropped;

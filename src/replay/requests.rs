@@ -31,7 +31,7 @@ impl Engine {
             out.backend(bytes);
             return Ok(bytes.len());
         }
-        if self.state == State::Ended {
+        if matches!(self.state, State::Ended) {
             return Ok(bytes.len());
         }
         let mut at = self.frontend_rest.min(bytes.len());
@@ -89,6 +89,7 @@ impl Engine {
 
     /// Whether requests are taken now. During a retry, and while a commit is unanswered, they wait: what the client sends
     /// behind a commit must not run before its outcome is known.
+    #[inline]
     pub fn takes_requests(&self) -> bool {
         let unconfirmed = self.unit.begin == Begin::Unconfirmed && self.outstanding.ends_cycle();
         let waits = match self.state {
@@ -115,7 +116,7 @@ impl Engine {
         if self.is_unasked(tag) {
             return;
         }
-        if self.state == State::Idle {
+        if matches!(self.state, State::Idle) {
             self.begin_unit(now);
         }
         let classes = self.classes(tag, beginning);
@@ -242,6 +243,7 @@ impl Engine {
     }
 
     /// A request in a transaction whose BEGIN is sent, or goes along.
+    #[inline]
     fn opened_request(
         &mut self,
         tag: u8,
@@ -267,7 +269,7 @@ impl Engine {
     /// Whether this is what the server passes over without an answer: a Flush with nothing before it, or the rest of the data
     /// of a COPY that has failed.
     fn is_unasked(&self, tag: u8) -> bool {
-        self.state == State::Idle && (is_copy(tag) || tag == tag::FLUSH)
+        matches!(self.state, State::Idle) && (is_copy(tag) || tag == tag::FLUSH)
     }
 
     /// Whether this is the first request after a BEGIN that stood alone in the first cycle.
@@ -282,6 +284,7 @@ impl Engine {
     }
 
     /// Whether the transaction can still be replayed with this request in it; if not, why.
+    #[inline]
     fn replayable(
         &mut self,
         tag: u8,
@@ -305,6 +308,7 @@ impl Engine {
     }
 
     /// Keeps a request and passes it on, with what the dialect adds.
+    #[inline]
     fn journalled_request(
         &mut self,
         tag: u8,
@@ -350,6 +354,7 @@ impl Engine {
     }
 
     /// What a request does to the transaction. In autocommit, whatever runs a statement ends it as well.
+    #[inline]
     fn effect(&self, tag: u8, classes: Classes) -> Effect {
         let runs = frontend::runs_statement(tag);
         let defines = self.dialect == Dialect::Cockroach && classes.may_define();
@@ -366,6 +371,7 @@ impl Engine {
     }
 
     /// Notes where in a cycle the client is, and whether the cycle that it has ended may end the transaction.
+    #[inline]
     fn cycle_position(&mut self, tag: u8, effect: Effect) {
         self.unit.cycle_ends |= effect.ends();
         self.unit.at_cycle_start = frontend::ends_cycle(tag);

@@ -6,7 +6,7 @@ use super::answers::is_fatal;
 use super::engine::{Engine, Output, Reading};
 use super::event::Outcome;
 use super::journal::{Delivered, Effect};
-use super::outstanding::{Fit, Owner};
+use super::outstanding::{Fit, Owner, Request};
 use super::reason::Reason;
 use super::scan::Scan;
 use super::state::State;
@@ -20,11 +20,11 @@ impl Engine {
         &mut self,
         now: Duration,
         number: usize,
+        front: Request,
         frame_tag: u8,
         scan: &mut Scan<'_>,
         out: &mut impl Output,
     ) {
-        let Some(front) = self.outstanding.front() else { return };
         if self.may_be_released(front) && self.released_answer(now, front, frame_tag, scan, out) {
             return;
         }
@@ -108,9 +108,10 @@ impl Engine {
                 return self.differ(now, number, frame_tag, scan, out);
             }
             let locks = self.outstanding.front().is_some_and(|front| front.locks);
-            match (locks, live, frame_tag) {
-                (true, true, tag::EMPTY_QUERY_RESPONSE) => self.show_lock(scan, out),
-                _ => self.show(now, live, scan, out),
+            if locks && live && frame_tag == tag::EMPTY_QUERY_RESPONSE {
+                self.show_lock(scan, out);
+            } else {
+                self.show(now, live, scan, out);
             }
             self.answered(number, now_delivered);
             self.outstanding.pop();

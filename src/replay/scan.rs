@@ -22,16 +22,19 @@ impl<'a> Scan<'a> {
     }
 
     /// The body of the frame at hand, as far as it is here.
+    #[inline]
     pub(super) fn body(&self) -> &'a [u8] {
         &self.bytes[(self.at + HEADER_BYTES).min(self.end)..self.end]
     }
 
     /// The frame at hand, as far as it is here.
+    #[inline]
     pub(super) fn frame(&self) -> &'a [u8] {
         &self.bytes[self.at..self.end]
     }
 
     /// Forwards everything before the frame at hand, so that something else can follow it.
+    #[inline]
     pub(super) fn flush(&mut self, out: &mut impl Output) {
         if self.run < self.at {
             out.frontend(&self.bytes[self.run..self.at]);
@@ -48,12 +51,14 @@ impl<'a> Scan<'a> {
     }
 
     /// Keeps the frame at hand from the client.
+    #[inline]
     pub(super) fn skip(&mut self, out: &mut impl Output) {
         self.flush(out);
         self.run = self.end;
     }
 
     /// What precedes the frame at hand and is to be digested.
+    #[inline]
     pub(super) fn before(&mut self) -> &'a [u8] {
         let bytes = &self.bytes[self.undigested.min(self.at)..self.at];
         self.undigested = self.at;
@@ -61,6 +66,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The same, the frame at hand included.
+    #[inline]
     pub(super) fn through(&mut self) -> &'a [u8] {
         let bytes = &self.bytes[self.undigested.min(self.end)..self.end];
         self.undigested = self.end;
@@ -68,6 +74,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The frame at hand is no part of an answer.
+    #[inline]
     pub(super) fn leave_out(&mut self) {
         self.undigested = self.end;
     }

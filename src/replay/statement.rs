@@ -92,7 +92,8 @@ impl Classes {
 
     fn of_text(sql: &[u8]) -> Self {
         let Some(semicolon) = memchr::memchr(b';', sql) else { return Self::of_statement(sql) };
-        if sql[semicolon + 1..].iter().all(u8::is_ascii_whitespace) && !sql[..semicolon].contains(&b'$') {
+        // Whatever it stands in, there is no second statement behind it.
+        if sql[semicolon + 1..].iter().all(u8::is_ascii_whitespace) {
             return Self::of_statement(&sql[..semicolon]);
         }
         let mut statements = Lexer(sql).statements();

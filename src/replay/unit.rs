@@ -216,6 +216,7 @@ impl Unit {
 
     /// Why what the texts of the transaction do rules a replay out. A transaction that is explicit runs as one whole;
     /// a statement in autocommit must be one that commits once, at its end.
+    #[inline]
     pub(super) fn obstacle(&self, dialect: Dialect) -> Option<Reason> {
         let has = |class| self.classes.has(class);
         let prepared = self.cursors_from_before || self.settings_prepared || self.locks_prepared;

@@ -97,6 +97,7 @@ fn control_in_strings_comments_and_quotes_is_none() {
     for sql in [
         "SELECT 'a; COMMIT; b'",
         "SELECT $q$; COMMIT; $q$;",
+        "SELECT $1;\n",
         "SELECT 1 /* ; COMMIT; */",
         "SELECT \"; COMMIT\"",
         "SELECT E'\\'; COMMIT; '",
