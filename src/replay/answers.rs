@@ -102,15 +102,18 @@ impl Engine {
         if self.reports {
             self.tell_of_replays(now, frame_tag, scan, out);
         }
-        match (self.state, self.outstanding.front()) {
-            (State::Draining | State::GivingUp { .. }, _) => self.drop_answer(now, frame_tag, scan, out),
-            (State::Idle | State::Passthrough(_), _) | (_, None) => {
-                self.relay_answer(now, frame_tag, scan, out)
-            }
-            (_, Some(front)) => match front.owner {
-                Owner::Unjournalled => self.relay_answer(now, frame_tag, scan, out),
-                Owner::Control(control) => self.control_answer(now, control, front, frame_tag, scan, out),
-                Owner::Journalled(number) => self.journalled_answer(now, number, front, frame_tag, scan, out),
+        let front = self.outstanding.front();
+        match self.state {
+            State::Draining | State::GivingUp { .. } => self.drop_answer(now, frame_tag, scan, out),
+            State::Idle | State::Passthrough(_) => self.relay_answer(now, frame_tag, scan, out),
+            _ => match front.map(|front| (front, front.owner)) {
+                Some((front, Owner::Journalled(number))) => {
+                    self.journalled_answer(now, number, front, frame_tag, scan, out)
+                }
+                Some((front, Owner::Control(control))) => {
+                    self.control_answer(now, control, front, frame_tag, scan, out)
+                }
+                Some((_, Owner::Unjournalled)) | None => self.relay_answer(now, frame_tag, scan, out),
             },
         }
         if frame_tag == tag::COPY_IN_RESPONSE {

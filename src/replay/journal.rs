@@ -173,6 +173,13 @@ impl Journal {
         self.entries.get(number)
     }
 
+    /// What the client was shown of the answer to a request: nothing, as a rule.
+    #[inline]
+    pub(super) fn seen(&self, number: usize) -> Option<&Delivered> {
+        let delivered = &self.entry(number)?.delivered;
+        (delivered.frames > 0 || delivered.complete).then_some(delivered)
+    }
+
     /// One request, to note what became of it.
     pub(super) fn entry_mut(&mut self, number: usize) -> Option<&mut Entry> {
         self.entries.get_mut(number)

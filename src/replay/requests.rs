@@ -232,14 +232,20 @@ impl Engine {
         if self.can_defer(tag, classes, frame, next.is_none()) {
             return self.defer_begin(frame, out);
         }
-        if self.unit.begin != Begin::Deferred {
-            return self.opened_request(tag, classes, frame, opened, next, out);
+        let begin = match self.unit.begin {
+            Begin::Sent | Begin::Unconfirmed => None,
+            Begin::Deferred
+                if tag == tag::QUERY && (classes.is(Class::Commit) || classes.is(Class::Rollback)) =>
+            {
+                return self.end_deferred(now, classes, out);
+            }
+            Begin::Deferred => Some(self.deferred_begin()),
+        };
+        let step = self.opened_request(tag, classes, frame, opened, next, out);
+        match begin {
+            Some(begin) => step.behind(begin),
+            None => step,
         }
-        if tag == tag::QUERY && (classes.is(Class::Commit) || classes.is(Class::Rollback)) {
-            return self.end_deferred(now, classes, out);
-        }
-        let begin = self.deferred_begin();
-        self.opened_request(tag, classes, frame, opened, next, out).behind(begin)
     }
 
     /// A request in a transaction whose BEGIN is sent, or goes along.

@@ -82,68 +82,51 @@ impl Engine {
         scan: &mut Scan<'_>,
         out: &mut impl Output,
     ) {
+        let digests = self.digests();
         if frame_tag == tag::DATA_ROW {
             self.reading.rows += 1;
-            if self.digests() {
+            if digests {
                 self.reading.unordered.add(scan.frame(), self.backend_rest == 0);
             }
         }
-        let seen = self.seen(number);
-        let live = match &seen {
+        let seen = self.journal.seen(number);
+        let live = match seen {
             None => {
                 self.reading.frames += 1;
                 true
             }
-            Some(seen) => match self.next_frame(seen, scan) {
+            Some(seen) => match self.reading.next_frame(seen, scan) {
                 Some(live) => live,
                 None => return self.differ(now, number, frame_tag, scan, out),
             },
         };
+        let mut complete = None;
         if ends {
-            let digest = if self.digests() { self.reading.digest.finish(scan.through()) } else { 0 };
+            let digest = if digests { self.reading.digest.finish(scan.through()) } else { 0 };
             scan.leave_out();
             let Reading { frames, rows, unordered, failed, .. } = self.reading;
             let now_delivered = Delivered { frames, rows, digest, unordered, complete: true, failed };
-            if !live && seen.is_some_and(|seen| seen != now_delivered) {
+            if !live && seen.is_some_and(|seen| *seen != now_delivered) {
                 return self.differ(now, number, frame_tag, scan, out);
             }
-            let locks = self.outstanding.front().is_some_and(|front| front.locks);
-            if locks && live && frame_tag == tag::EMPTY_QUERY_RESPONSE {
-                self.show_lock(scan, out);
-            } else {
-                self.show(now, live, scan, out);
-            }
-            self.answered(number, now_delivered);
-            self.outstanding.pop();
-        } else {
-            self.show(now, live, scan, out);
+            complete = Some(now_delivered);
         }
-    }
-
-    /// The client gets the frame at hand if it is new to it.
-    fn show(&mut self, now: Duration, live: bool, scan: &mut Scan<'_>, out: &mut impl Output) {
-        if live {
-            self.deliver(now, scan, out);
-        } else {
+        if !live {
             scan.skip(out);
+        } else if frame_tag == tag::EMPTY_QUERY_RESPONSE && self.answers_lock() {
+            self.show_lock(scan, out);
+        } else {
+            self.deliver(now, scan, out);
+        }
+        if let Some(delivered) = complete {
+            self.answered(number, delivered);
+            self.outstanding.pop();
         }
     }
 
-    /// What the client was shown of the answer to a request: nothing, as a rule.
-    fn seen(&self, number: usize) -> Option<Delivered> {
-        let delivered = &self.journal.entry(number)?.delivered;
-        (delivered.frames > 0 || delivered.complete).then_some(*delivered)
-    }
-
-    /// Counts a frame of the answer at hand. Whether it is new to the client; `None` if it shows that the answer differs from
-    /// what the client has seen.
-    fn next_frame(&mut self, seen: &Delivered, scan: &mut Scan<'_>) -> Option<bool> {
-        let first_new = self.reading.frames == seen.frames && seen.frames > 0;
-        self.reading.frames += 1;
-        let live = self.reading.frames > seen.frames;
-        let differs = live
-            && (seen.complete || (first_new && self.reading.digest.so_far(scan.before()) != seen.digest));
-        (!differs).then_some(live)
+    /// Whether the answer at hand is that of the empty statement in the place of a LOCK TABLE.
+    fn answers_lock(&self) -> bool {
+        self.outstanding.front().is_some_and(|front| front.locks)
     }
 
     /// An ErrorResponse to a request in the journal.
@@ -189,7 +172,7 @@ impl Engine {
         out: &mut impl Output,
     ) -> bool {
         let seen = self.journal.entry(number).map_or_else(Delivered::default, |e| e.delivered);
-        let live = self.next_frame(&seen, scan);
+        let live = self.reading.next_frame(&seen, scan);
         self.reading.failed = true;
         if self.digests() {
             self.reading.digest.update(scan.before());
@@ -264,5 +247,18 @@ impl Engine {
         } else if ends || !self.unit.explicit {
             self.unit.outcome.get_or_insert(Outcome::RolledBack);
         }
+    }
+}
+
+impl Reading {
+    /// Counts a frame of the answer at hand. Whether it is new to the client; `None` if it shows that the answer differs from
+    /// what the client has seen.
+    fn next_frame(&mut self, seen: &Delivered, scan: &mut Scan<'_>) -> Option<bool> {
+        let first_new = self.frames == seen.frames && seen.frames > 0;
+        self.frames += 1;
+        let live = self.frames > seen.frames;
+        let differs =
+            live && (seen.complete || (first_new && self.digest.so_far(scan.before()) != seen.digest));
+        (!differs).then_some(live)
     }
 }

@@ -48,7 +48,8 @@ impl Header {
 
 /// Splits a zero-terminated string off the front of `bytes`.
 pub(super) fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = memchr::memchr(0, bytes)?;
+    // Most names are the empty one, which needs no search.
+    let end = if bytes.first() == Some(&0) { 0 } else { memchr::memchr(0, bytes)? };
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
