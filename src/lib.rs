@@ -53,7 +53,7 @@
 //! | `copying.rs` | a COPY that asks for its data, in a cycle and in a replay |
 //! | `lock_table.rs` | LOCK TABLE, answered where the database has none |
 //! | `retry.rs`, `refusal.rs`, `cockroach.rs` | a conflict and what follows, and what the cockroach dialect adds |
-//! | `backoff.rs`, `turn.rs` | the pause before a replay, and its turn among those of all sessions |
+//! | `backoff.rs`, `turn.rs`, `keep_alive.rs` | the pause before a replay, its turn among those of all sessions, and the server meanwhile |
 //! | `surfacing.rs`, `explain.rs`, `reason.rs` | a conflict that cannot be hidden, and its words |
 //! | `report.rs` | what a client that asks for it is told of a conflict that was hidden |
 //! | `statement.rs`, `lexer.rs`, `savepoint.rs`, `prepared.rs`, `unit.rs` | what a text does to the transaction, and what is known of that |

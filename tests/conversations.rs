@@ -143,6 +143,7 @@ impl World {
         } else if line == "cancel" || line == "cancel forwarded" {
             let forwarded = self.engine.cancel(self.now, &mut self.record);
             assert_eq!(forwarded, line == "cancel forwarded", "whether the cancel goes to the server");
+            self.take_requests();
         } else if line == "hang up" {
             self.engine.frontend_closed(self.now, &mut self.record);
         } else if line == "crash" {

@@ -200,8 +200,8 @@ impl Member {
         match &mut self.standing {
             Standing::Outside => Poll::Pending,
             Standing::Queued { .. } => self.poll_turn(now, cx),
-            Standing::Holding { idle, .. } if busy => {
-                *idle = None;
+            Standing::Holding { .. } if busy => {
+                self.stir();
                 Poll::Pending
             }
             Standing::Holding { idle, .. } => {
@@ -216,11 +216,22 @@ impl Member {
                 self.look_at_queue(now, cx);
                 Poll::Pending
             }
+            Standing::Idle { .. } => {
+                self.stir();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The transaction is not idle, or not any more.
+    pub(super) fn stir(&mut self) {
+        match &mut self.standing {
+            Standing::Outside | Standing::Queued { .. } => {}
+            Standing::Holding { idle, .. } => *idle = None,
             Standing::Idle { class, .. } => {
-                class.lock().resume(now);
+                class.lock().resume(self.classes.now());
                 let class = Arc::clone(class);
                 self.standing = Standing::Holding { class, idle: None };
-                Poll::Pending
             }
         }
     }

@@ -165,6 +165,9 @@ impl Session {
             Ok(_) => self.take_requests()?,
             Err(error) => return Err(Ending::Client(error)),
         }
+        if self.engine.awaits_copy_data() {
+            self.ledger.member.stir();
+        }
         Ok(has_more(&self.client, &self.bells.client))
     }
 
@@ -272,6 +275,7 @@ impl Session {
         if self.ledger.place.poll(cx).is_pending() {
             return Ok(false);
         }
+        self.look_for_end()?;
         let now = self.clock.elapsed();
         let ((), closed) = self.with_engine(|engine, out| engine.admitted(now, out));
         if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
@@ -303,9 +307,13 @@ impl Session {
         } else if !self.engine.awaits_place() {
             self.ledger.member.withdraw();
         }
-        if self.ledger.member.poll(self.engine.awaits_answer(), cx).is_pending() {
+        // A server that waits for the client itself does nothing.
+        let busy =
+            self.engine.awaits_answer() && !self.engine.awaits_copy_data() && !self.client.is_backed_up();
+        if self.ledger.member.poll(busy, cx).is_pending() {
             return Ok(false);
         }
+        self.look_for_end()?;
         let now = self.clock.elapsed();
         let ((), closed) = self.with_engine(|engine, out| engine.place_granted(now, out));
         if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
@@ -353,6 +361,12 @@ impl Session {
             let _ = self.server.poll_close(cx);
         }
         Ok(())
+    }
+
+    /// Looks whether the session is to end before what has waited goes on: others that end may have made room for it.
+    fn look_for_end(&mut self) -> Result<(), Ending> {
+        self.shutdown.poll(&mut self.bells.outside.context());
+        self.end_if_told()
     }
 
     /// A session ends at the first moment outside a transaction once the proxy shuts down.

@@ -95,7 +95,10 @@ impl Engine {
             tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE | tag::PARAMETER_STATUS => {
                 return self.asynchronous(frame_tag, scan, out);
             }
-            tag::READY_FOR_QUERY => self.status = Status::parse(scan.body()).unwrap_or(self.status),
+            tag::READY_FOR_QUERY => {
+                self.status = Status::parse(scan.body()).unwrap_or(self.status);
+                self.ready_at = now;
+            }
             tag::COPY_IN_RESPONSE => ignored = self.outstanding.begin_copy_in(),
             _ => {}
         }
@@ -361,6 +364,7 @@ impl Engine {
         match (control, frame_tag) {
             (Control::Release, tag::COMMAND_COMPLETE) => self.note_released(body),
             (Control::Begin, tag::COMMAND_COMPLETE) => self.unit.begin = Begin::Sent,
+            (Control::KeepAlive, _) => self.pass_gate(),
             _ => {}
         }
     }

@@ -141,6 +141,8 @@ pub struct Engine {
     pub(super) state: State,
     /// What the server's last ReadyForQuery said.
     pub(super) status: Status,
+    /// When it came.
+    pub(super) ready_at: Duration,
     pub(super) unit: Unit,
     pub(super) journal: Journal,
     pub(super) outstanding: Outstanding,
@@ -214,6 +216,7 @@ impl Engine {
             dialect,
             state: State::Idle,
             status: Status::Idle,
+            ready_at: Duration::ZERO,
             unit: Unit::new(Duration::ZERO),
             journal: Journal::default(),
             outstanding: Outstanding::default(),
@@ -237,10 +240,14 @@ impl Engine {
 
     /// When [`Self::timeout`] is due.
     pub fn deadline(&self) -> Option<Duration> {
-        match self.state {
+        let due = match self.state {
             State::BackingOff { until: Some(until), .. } if self.outstanding.is_empty() => Some(until),
             State::Queued { .. } => self.patience_ends(),
             _ => self.held_until(),
+        };
+        match self.silence_ends() {
+            Some(end) => Some(due.map_or(end, |due| due.min(end))),
+            None => due,
         }
     }
 
@@ -267,6 +274,11 @@ impl Engine {
     /// Whether the server owes an answer.
     pub fn awaits_answer(&self) -> bool {
         !self.outstanding.is_empty()
+    }
+
+    /// Whether the server can do nothing before the client sends more data of a COPY.
+    pub fn awaits_copy_data(&self) -> bool {
+        self.outstanding.only_copies()
     }
 
     /// Whether a client that will say no more is owed answers, or their end by the server. What it has begun and cannot end,
@@ -303,13 +315,14 @@ impl Engine {
             self.ask_for_turn(now, out);
         }
         self.end_patience(now, out);
+        self.end_silence(now, out);
     }
 
     /// The client asked to cancel what runs. True if the request must also go to the server.
     pub fn cancel(&mut self, now: Duration, out: &mut impl Output) -> bool {
         self.unit.cancelled |= self.state.is_retrying();
         match self.state {
-            State::Open if matches!(self.unit.gate, Gate::Waiting { .. }) => {
+            State::Open if matches!(self.unit.gate, Gate::Waiting { .. } | Gate::Granted) => {
                 self.cancel_at_gate(out);
                 false
             }

@@ -43,6 +43,8 @@ pub(super) enum Gate {
     Ahead,
     /// That is here, and waits.
     Waiting { since: Duration },
+    /// It has a place, and is sent when what is unanswered of Reprise's own is answered.
+    Granted,
     /// The client has cancelled it meanwhile.
     Cancelled,
     /// It is sent.
@@ -105,8 +107,15 @@ impl Engine {
 
     /// The transaction will be run again. A request that waits for its first attempt's place is to ask anew, behind the replay.
     pub(super) fn return_to_gate(&mut self) {
-        if matches!(self.unit.gate, Gate::Waiting { .. }) {
+        if matches!(self.unit.gate, Gate::Waiting { .. } | Gate::Granted) {
             self.unit.gate = Gate::Ahead;
+        }
+    }
+
+    /// Nothing of Reprise's own is unanswered any more.
+    pub(super) fn pass_gate(&mut self) {
+        if self.unit.gate == Gate::Granted {
+            self.unit.gate = Gate::Passed;
         }
     }
 
@@ -144,7 +153,7 @@ impl Engine {
         match (self.state, self.unit.gate) {
             (State::Open, Gate::Waiting { since }) => {
                 self.unit.waited += now.saturating_sub(since);
-                self.unit.gate = Gate::Passed;
+                self.unit.gate = if self.is_kept_alive() { Gate::Granted } else { Gate::Passed };
             }
             (State::BackingOff { until: None, since }, _) => {
                 let pause = now.saturating_sub(since);
@@ -174,7 +183,7 @@ impl Engine {
     /// Whether what the client sends must wait: for a place, or for answers that it is to get before it is told of its cancel.
     pub(super) fn is_held_at_gate(&self) -> bool {
         match self.unit.gate {
-            Gate::Waiting { .. } => true,
+            Gate::Waiting { .. } | Gate::Granted => true,
             Gate::Cancelled => !self.outstanding.is_empty(),
             Gate::Ahead | Gate::Passed => false,
         }

@@ -13,6 +13,7 @@
 //!    ^                    │            retry      drain, pause, send again, catch up
 //!    │                    │            copying    a COPY asks for its data
 //!    │                    │            turn       a replay waits for others to end
+//!    │                    │            keep_alive whoever waits is not taken for idle
 //!    │                    v            cockroach  its savepoint, and RELEASE before COMMIT
 //! answers ─> results ─> surfacing      surfacing  a conflict that cannot be hidden
 //! ```
@@ -34,6 +35,7 @@ mod gate;
 mod held;
 mod intent;
 mod journal;
+mod keep_alive;
 mod lexer;
 mod lock_table;
 mod normalise;

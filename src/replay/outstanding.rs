@@ -38,6 +38,8 @@ pub(super) enum Control {
     CloseStatement,
     /// Ends a batch that the client has not ended.
     Sync,
+    /// Keeps a transaction that waits from being taken for an idle one.
+    KeepAlive,
     /// `RELEASE SAVEPOINT cockroach_restart` in the client's batch, before its COMMIT.
     Release,
     /// The COMMIT behind it, up to its Execute, which is the client's.

@@ -83,7 +83,8 @@ fn may_have_been_revived(failed: &[Entry]) -> bool {
 }
 
 /// Whether requests were sent behind a first cycle that did not get to its end: whether they run in a transaction is not known.
+/// The data of a COPY is a part of it.
 fn opens_in_doubt(before: &[Entry], from: &[Entry]) -> bool {
-    let cycle_end = from.iter().position(Entry::is_cycle_end);
-    !before.iter().any(Entry::is_cycle_end) && cycle_end.is_some_and(|end| end + 1 < from.len())
+    let behind = from.iter().position(Entry::is_cycle_end).map_or(&[][..], |end| &from[end + 1..]);
+    !before.iter().any(Entry::is_cycle_end) && behind.iter().any(|entry| entry.tag != tag::COPY_DATA)
 }

@@ -220,7 +220,7 @@ impl Engine {
             }
             _ => {}
         }
-        let opened = self.second_cycle_begins();
+        let opened = !is_copy(tag) && self.second_cycle_begins();
         let classes = self.classes(tag, &frame[HEADER_BYTES..]);
         self.unit.count(tag, classes);
         self.show_request(tag, frame, out);
@@ -278,7 +278,7 @@ impl Engine {
         matches!(self.state, State::Idle) && (is_copy(tag) || tag == tag::FLUSH)
     }
 
-    /// Whether this is the first request after a BEGIN that stood alone in the first cycle.
+    /// Whether this is the first request after a BEGIN that stood alone in the first cycle. The data of a COPY is a part of that.
     fn second_cycle_begins(&mut self) -> bool {
         let unit = &mut self.unit;
         if !unit.at_cycle_start || unit.opening > 0 || self.journal.len() == 0 || !unit.explicit {

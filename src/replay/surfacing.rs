@@ -143,15 +143,17 @@ impl Engine {
             if self.unit.restorations > RESTORATIONS_MAX {
                 return self.lose_session(now, out);
             }
-            self.unit.left = self.status == Status::Idle;
+            let stands = self.is_as_told() && status == Status::Failed;
+            self.unit.left = stands || self.status == Status::Idle;
             self.state = State::GivingUp { reason, drained: true };
             let mut bytes = Vec::new();
-            if self.status != Status::Idle {
-                self.restore_by(cockroach::ROLLBACK, &mut bytes);
+            if !stands {
+                self.leave_attempt(&mut bytes);
+                if status == Status::Failed {
+                    self.restore_by(cockroach::BEGIN, &mut bytes);
+                }
             }
-            self.close_unknown_statements(&mut bytes);
             if status == Status::Failed {
-                self.restore_by(cockroach::BEGIN, &mut bytes);
                 self.restore_by(FAIL, &mut bytes);
             }
             out.backend(&bytes);
@@ -160,6 +162,19 @@ impl Engine {
             }
         }
         self.surface(now, reason, status, out);
+    }
+
+    /// Whether the transaction on the server is the one that the client was told of, with its savepoints: it was cancelled while
+    /// it waited for its first statement's place, and has met no conflict.
+    fn is_as_told(&self) -> bool {
+        self.status == Status::Open && self.unit.attempts == 1 && self.unit.conflicts == 0
+    }
+
+    fn leave_attempt(&mut self, bytes: &mut Vec<u8>) {
+        if self.status != Status::Idle {
+            self.restore_by(cockroach::ROLLBACK, bytes);
+        }
+        self.close_unknown_statements(bytes);
     }
 
     fn restore_by(&mut self, sql: &str, bytes: &mut Vec<u8>) {

@@ -116,6 +116,7 @@ async fn a_cancel_ends_the_wait_for_the_first_statement() {
             for simple in [true, false] {
                 if begins {
                     assert_eq!(late.query("BEGIN").await, "BEGIN T");
+                    assert_eq!(late.query("SAVEPOINT a").await, "SAVEPOINT T");
                 }
                 if simple {
                     late.send([Frontend::Query(WORK.into())]).await;
@@ -128,6 +129,7 @@ async fn a_cancel_ends_the_wait_for_the_first_statement() {
                 crowd.scene.proxy.until_metric(WAITING, 1.0).await;
                 if begins {
                     assert_eq!(late.query("SELECT 1").await, "25P02 E");
+                    assert_eq!(late.query("ROLLBACK TO a").await, "ROLLBACK T");
                 }
                 assert_eq!(late.query("ROLLBACK").await, ends);
             }
@@ -211,6 +213,101 @@ async fn a_transaction_that_waits_for_another_of_its_own_application_makes_room_
         crowd.finish().await;
         assert!(crowd.scene.proxy.metric("reprise_governor_idle_total") >= 2.0);
         crowd.disperse().await;
+    }
+}
+
+/// Holders that have a request under way on which the server does nothing: they let the fourth pass, as if they waited for it.
+async fn let_pass_while_the_server_waits(
+    dialect: Dialect,
+    request: &str,
+    waits_for: &str,
+    rest: &[Frontend],
+) {
+    let mut crowd = Crowd::gather(dialect, |config| {
+        patient(config);
+        config.governor.idle = Duration::from_millis(50);
+    })
+    .await;
+    for holder in &mut crowd.holders {
+        holder.send([Frontend::Query(request.into())]).await;
+    }
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = '{waits_for}' \
+         AND state = 'active'"
+    );
+    crowd.scene.database.until(&waiting, "3").await;
+    crowd.press().await;
+    crowd.finish().await;
+    for holder in &mut crowd.holders {
+        holder.send(rest.iter().cloned()).await;
+        assert_eq!(holder.until_ready().await.status(), Some('T'));
+    }
+    crowd.disperse().await;
+}
+
+#[tokio::test]
+async fn a_copy_without_data_is_not_at_work() {
+    for dialect in DIALECTS {
+        let rest = [Frontend::CopyData(b"a\n".to_vec()), Frontend::CopyDone];
+        let_pass_while_the_server_waits(dialect, "COPY journal FROM STDIN", "ClientRead", &rest).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_the_client_does_not_read_is_not_at_work() {
+    let rows = "SELECT repeat('x', 10000) FROM generate_series(1, 2000)";
+    for dialect in DIALECTS {
+        let_pass_while_the_server_waits(dialect, rows, "ClientWrite", &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_is_not_taken_for_idle_by_the_server() {
+    const IMPATIENT: &str = "SET idle_in_transaction_session_timeout = '1s'";
+    for dialect in DIALECTS {
+        let mut crowd = Crowd::gather(dialect, patient).await;
+        // One that waits for a replay, and one that waits for its first statement.
+        assert_eq!(crowd.scene.client.query(IMPATIENT).await, "SET I");
+        crowd.crowd().await;
+        let mut late = crowd.scene.proxy.wire().await;
+        assert_eq!(late.query(IMPATIENT).await, "SET I");
+        assert_eq!(late.query("BEGIN").await, "BEGIN T");
+        late.send([Frontend::Query(WORK.into())]).await;
+        let old = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND state LIKE 'idle in%' AND now() - xact_start > '3s'";
+        // The holders, and one of the two: a transaction that has failed has no age, and of a BEGIN that is deferred the server
+        // knows nothing.
+        crowd.scene.database.until(old, "4").await;
+        crowd.scene.proxy.until_metric(WAITING, 2.0).await;
+        crowd.disperse().await;
+        crowd.finish().await;
+        assert_eq!(late.until_ready().await, "(passed) SELECT 1 T");
+        assert_eq!(late.query("COMMIT").await, "COMMIT I");
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_waits_is_sent_when_the_proxy_ends() {
+    for dialect in DIALECTS {
+        let mut crowd = Crowd::gather(dialect, |config| {
+            patient(config);
+            config.proxy.drain_timeout = Duration::from_millis(100);
+        })
+        .await;
+        crowd.crowd().await;
+        let mut waiting = Vec::new();
+        for _ in 0..16 {
+            let mut late = crowd.scene.proxy.wire().await;
+            late.send([Frontend::Query(format!("{WORK}; INSERT INTO journal VALUES ('sent')"))]).await;
+            waiting.push(late);
+        }
+        crowd.scene.proxy.until_metric(WAITING, 17.0).await;
+        crowd.scene.proxy.stop();
+        for late in &mut waiting {
+            assert_eq!(late.until_closed().await, "57P01");
+        }
+        crowd.scene.database.until_deserted().await;
+        assert_eq!(crowd.scene.database.query("SELECT count(*) FROM journal").await, "0");
     }
 }
 

@@ -9,6 +9,7 @@ use reprise::replay::Dialect;
 use reprise::telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
 
 use super::database::{APPLICATION, Database, connect};
 use super::eventually;
@@ -20,6 +21,7 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     telemetry: Arc<Telemetry>,
     live: Arc<Live>,
+    ends: CancellationToken,
     config: Config,
     database: String,
 }
@@ -44,9 +46,10 @@ impl Proxy {
         let telemetry =
             Arc::new(Telemetry::remembering(config.retry.journal_bytes_total, config.report.options.clone()));
         let live = Arc::new(Live::load(config.clone()).expect("what it names can be read"));
-        let never = std::future::pending();
-        tokio::spawn(reprise::proxy::serve(listener, Arc::clone(&live), Arc::clone(&telemetry), never));
-        Self { address, telemetry, live, config, database: String::new() }
+        let ends = CancellationToken::new();
+        let end = ends.clone().cancelled_owned();
+        tokio::spawn(reprise::proxy::serve(listener, Arc::clone(&live), Arc::clone(&telemetry), end));
+        Self { address, telemetry, live, ends, config, database: String::new() }
     }
 
     /// Before a database, in a dialect.
@@ -73,6 +76,11 @@ impl Proxy {
     pub(crate) fn reconfigure(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.config);
         self.reload().expect("it is valid");
+    }
+
+    /// Tells it to end.
+    pub(crate) fn stop(&self) {
+        self.ends.cancel();
     }
 
     /// A client of its database that speaks bytes.
