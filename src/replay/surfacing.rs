@@ -264,7 +264,12 @@ impl Engine {
         }
         self.send_behind(behind, out);
         self.pass_through(reason, out);
-        self.unit.outcome = Some(Outcome::Surfaced(reason));
+        if self.unit.conflicts > 0 {
+            self.unit.outcome = Some(Outcome::Surfaced(reason));
+        } else {
+            // Cancelled before it was sent: the client may bring the transaction back to life, and commit it.
+            self.unit.failed = true;
+        }
         if self.outstanding.is_empty() {
             self.settle(now, cycle_end.is_some(), out);
         }

@@ -257,8 +257,6 @@ impl Unit {
     pub(super) fn end(&self, now: Duration) -> TransactionEnd {
         TransactionEnd {
             outcome: match self.outcome {
-                // Cancelled before anything was sent: there was no conflict to surface.
-                Some(Outcome::Surfaced(Reason::Cancelled)) if self.conflicts == 0 => Outcome::RolledBack,
                 Some(outcome) => outcome,
                 None if self.failed => Outcome::RolledBack,
                 None => Outcome::Committed,

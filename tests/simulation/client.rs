@@ -164,7 +164,9 @@ impl Client {
         if statements.len() > 1 {
             statements.retain(|statement| *statement != Statement::Empty);
             statements.extend(statements.is_empty().then_some(Statement::Empty));
-            let copies = statements.iter_mut().filter(|statement| matches!(statement, Statement::Copy(_)));
+            // Only the last one may be a COPY.
+            let before = statements.iter_mut().rev().skip(1);
+            let copies = before.filter(|statement| matches!(statement, Statement::Copy(_)));
             copies.for_each(|copy| *copy = Statement::SelectAll);
         }
         let (mut texts, mut steps) = (Vec::new(), Vec::new());
@@ -179,7 +181,7 @@ impl Client {
         }
         self.reader.expect(Expected::Query, steps);
         out.push(Frontend::Query(texts.join("; ")));
-        if let [Statement::Copy(rows)] = &statements[..] {
+        if let Some(Statement::Copy(rows)) = statements.last() {
             self.copy(rows, out);
         }
     }

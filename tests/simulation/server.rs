@@ -173,20 +173,35 @@ impl Server {
             store.complaints.push(format!("the database cannot read {sql}"));
             return;
         };
-        if let [tagged] = &statements[..]
-            && matches!(tagged.statement, Statement::Copy(_))
-            && self.begins_copy(tagged, None)
-        {
-            return;
+        let Some((last, before)) = statements.split_last() else { return };
+        if !matches!(last.statement, Statement::Copy(_)) {
+            return self.run_all(&statements, store, faults);
         }
-        self.run_all(&statements, store, faults);
+        if !self.run_each(before, false, store, faults) {
+            return self.end_query(store);
+        }
+        if !self.begins_copy(last, None) {
+            self.run_all(std::slice::from_ref(last), store, faults);
+        }
     }
 
     fn run_all(&mut self, statements: &[Tagged], store: &mut Store, faults: &mut Faults) {
-        let last = statements.len() - 1;
+        self.run_each(statements, true, store, faults);
+        self.end_query(store);
+    }
+
+    /// Runs statements of one string, `to_end` or with another behind them. Whether that is reached.
+    fn run_each(
+        &mut self,
+        statements: &[Tagged],
+        to_end: bool,
+        store: &mut Store,
+        faults: &mut Faults,
+    ) -> bool {
         for (at, tagged) in statements.iter().enumerate() {
             let mut reply = self.run(tagged, store, faults);
-            if self.commits_by_itself(&reply, at == last) {
+            let last = to_end && at + 1 == statements.len();
+            if self.commits_by_itself(&reply, last) {
                 self.commit_implicit(&mut reply, store, faults);
             }
             if self.copy_was_asked_for(tagged) && !reply.frames.is_empty() {
@@ -200,12 +215,16 @@ impl Server {
                 reply.frames.insert(0, columns);
             }
             self.answer_step(tagged, Kind::Run, 0, reply, store);
-            if self.closed {
-                return;
+            if self.closed || self.failed_now(store) {
+                return false;
             }
-            if self.failed_now(store) {
-                break;
-            }
+        }
+        true
+    }
+
+    fn end_query(&mut self, store: &mut Store) {
+        if self.closed {
+            return;
         }
         if self.transaction.block == Block::None {
             self.close_attempt(Closing::Committed, store);
