@@ -162,10 +162,14 @@ impl Session {
         };
         match read {
             Ok(0) => self.is_half_closed = true,
-            Ok(_) => self.take_requests()?,
+            Ok(_) => {
+                self.idle.stir(self.clock.elapsed());
+                self.take_requests()?;
+            }
             Err(error) => return Err(Ending::Client(error)),
         }
         if self.engine.awaits_copy_data() {
+            // A client that sends its data is not idle, though the server waits for more.
             self.ledger.member.stir();
         }
         Ok(has_more(&self.client, &self.bells.client))
@@ -203,7 +207,6 @@ impl Session {
     /// Hands the engine what the client sent.
     fn take_requests(&mut self) -> Result<(), Ending> {
         let now = self.clock.elapsed();
-        self.idle.stir(now);
         self.sample.begin(now);
         let (received, to_client) = self.client.both();
         let (to_server, ledger, clock) = (self.server.sink(), &mut self.ledger, self.clock);
@@ -219,7 +222,9 @@ impl Session {
     /// Hands the engine what the server sent, then what the client's requests were waiting with.
     fn take_answers(&mut self) -> Result<(), Ending> {
         let now = self.clock.elapsed();
-        self.idle.stir(now);
+        if !self.engine.is_kept_alive() {
+            self.idle.stir(now);
+        }
         self.sample.begin(now);
         self.sample.hears(now).into_iter().for_each(|took| self.ledger.telemetry.round_trip(took));
         let (received, to_server) = self.server.both();
@@ -307,10 +312,7 @@ impl Session {
         } else if !self.engine.awaits_place() {
             self.ledger.member.withdraw();
         }
-        // A server that waits for the client itself does nothing.
-        let busy =
-            self.engine.awaits_answer() && !self.engine.awaits_copy_data() && !self.client.is_backed_up();
-        if self.ledger.member.poll(busy, cx).is_pending() {
+        if self.ledger.member.poll(self.is_server_busy(), cx).is_pending() {
             return Ok(false);
         }
         self.look_for_end()?;
@@ -361,6 +363,14 @@ impl Session {
             let _ = self.server.poll_close(cx);
         }
         Ok(())
+    }
+
+    /// Whether the server is at work for the transaction: not while it waits for the client, or is only kept alive.
+    fn is_server_busy(&self) -> bool {
+        let is_read = !self.client.is_backed_up();
+        let is_fed = !(self.engine.awaits_copy_data() && self.server.is_drained());
+        let is_asked = !(self.engine.is_retrying() && self.engine.is_kept_alive());
+        self.engine.awaits_answer() && is_read && is_fed && is_asked
     }
 
     /// Looks whether the session is to end before what has waited goes on: others that end may have made room for it.

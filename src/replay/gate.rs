@@ -68,6 +68,8 @@ impl Engine {
             || self.policy.mode != Mode::Transparent
             || !matches!(tag, tag::QUERY | tag::PARSE | tag::BIND | tag::EXECUTE | tag::FUNCTION_CALL)
             || self.outstanding.is_skipping()
+            // In a transaction that has failed nothing is run.
+            || (self.status == Status::Failed && self.outstanding.is_empty())
             // What is sent behind a COMMIT before its answer is not a part of what it ends.
             || self.outstanding.may_commit()
         {

@@ -1,7 +1,8 @@
 //! A transaction that waits for its place, for its turn or for the end of a pause is kept alive.
 //!
-//! The server sees a session that is idle in a transaction meanwhile, and may end it for that, though its client is not idle
+//! PostgreSQL sees a session that is idle in a transaction meanwhile, and may end it for that, though its client is not idle
 //! (`idle_in_transaction_session_timeout`). A Sync with nothing before it begins that time anew, and changes nothing.
+//! CockroachDB counts from one statement to the next, whatever comes between them.
 
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::deferred::Begin;
 use super::engine::{Engine, Output};
 use super::gate::Gate;
 use super::outstanding::{Control, Owner};
+use super::policy::Dialect;
 use super::state::State;
 use crate::wire::backend::Status;
 use crate::wire::encode;
@@ -27,7 +29,8 @@ impl Engine {
         // In the middle of a batch the server is not idle, and of a BEGIN that is deferred it knows nothing.
         let idles = || self.outstanding.is_empty() && self.outstanding.ends_cycle();
         let within = self.status != Status::Idle && self.unit.begin != Begin::Deferred;
-        (waits && within && idles()).then(|| self.ready_at + SILENCE_MAX)
+        let counts = self.dialect == Dialect::Postgres;
+        (waits && within && counts && idles()).then(|| self.ready_at + SILENCE_MAX)
     }
 
     /// The server may have heard nothing for too long.
@@ -40,8 +43,8 @@ impl Engine {
         }
     }
 
-    /// Whether the server is about to answer that it is alive.
-    pub(super) fn is_kept_alive(&self) -> bool {
+    /// Whether all that the server owes is the answer to such a Sync: neither it nor the client is at work.
+    pub fn is_kept_alive(&self) -> bool {
         self.outstanding.front().is_some_and(|front| front.owner == Owner::Control(Control::KeepAlive))
     }
 }

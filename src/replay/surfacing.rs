@@ -18,8 +18,8 @@ use crate::wire::backend::{ErrorFields, Status, tag};
 use crate::wire::frontend::Parse;
 use crate::wire::{HEADER_BYTES, SqlState, encode, frontend};
 
-/// Fails in every transaction, so that the session is in a failed transaction as the client is told, with none of the
-/// client's savepoints left to go back to: a replay that differed must not be revived.
+/// Fails in every transaction, so that the session is in a failed transaction as the client is told. In one that is begun for
+/// that there is none of the client's savepoints to go back to: a replay that differed must not be revived.
 const FAIL: &str = "ROLLBACK TO SAVEPOINT reprise_surfaced";
 /// How often the session is brought to its status: a late cancel may strike any of the requests that do it.
 const RESTORATIONS_MAX: u32 = 3;
@@ -143,7 +143,7 @@ impl Engine {
             if self.unit.restorations > RESTORATIONS_MAX {
                 return self.lose_session(now, out);
             }
-            let stands = self.is_as_told() && status == Status::Failed;
+            let stands = reason == Reason::Cancelled && self.is_as_told() && status == Status::Failed;
             self.unit.left = stands || self.status == Status::Idle;
             self.state = State::GivingUp { reason, drained: true };
             let mut bytes = Vec::new();
@@ -170,6 +170,7 @@ impl Engine {
         self.status == Status::Open && self.unit.attempts == 1 && self.unit.conflicts == 0
     }
 
+    /// Ends the transaction of the attempt, with what no rollback undoes.
     fn leave_attempt(&mut self, bytes: &mut Vec<u8>) {
         if self.status != Status::Idle {
             self.restore_by(cockroach::ROLLBACK, bytes);
@@ -264,11 +265,11 @@ impl Engine {
         }
         self.send_behind(behind, out);
         self.pass_through(reason, out);
-        if self.unit.conflicts > 0 {
-            self.unit.outcome = Some(Outcome::Surfaced(reason));
-        } else {
-            // Cancelled before it was sent: the client may bring the transaction back to life, and commit it.
+        if reason == Reason::Cancelled && self.unit.conflicts == 0 {
+            // It was not sent: the client may bring the transaction back to life, and commit it.
             self.unit.failed = true;
+        } else {
+            self.unit.outcome = Some(Outcome::Surfaced(reason));
         }
         if self.outstanding.is_empty() {
             self.settle(now, cycle_end.is_some(), out);

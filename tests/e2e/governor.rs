@@ -264,26 +264,41 @@ async fn an_answer_that_the_client_does_not_read_is_not_at_work() {
 #[tokio::test]
 async fn who_waits_is_not_taken_for_idle_by_the_server() {
     const IMPATIENT: &str = "SET idle_in_transaction_session_timeout = '1s'";
-    for dialect in DIALECTS {
-        let mut crowd = Crowd::gather(dialect, patient).await;
-        // One that waits for a replay, and one that waits for its first statement.
-        assert_eq!(crowd.scene.client.query(IMPATIENT).await, "SET I");
-        crowd.crowd().await;
-        let mut late = crowd.scene.proxy.wire().await;
-        assert_eq!(late.query(IMPATIENT).await, "SET I");
-        assert_eq!(late.query("BEGIN").await, "BEGIN T");
-        late.send([Frontend::Query(WORK.into())]).await;
-        let old = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                   AND state LIKE 'idle in%' AND now() - xact_start > '3s'";
-        // The holders, and one of the two: a transaction that has failed has no age, and of a BEGIN that is deferred the server
-        // knows nothing.
-        crowd.scene.database.until(old, "4").await;
-        crowd.scene.proxy.until_metric(WAITING, 2.0).await;
-        crowd.disperse().await;
-        crowd.finish().await;
-        assert_eq!(late.until_ready().await, "(passed) SELECT 1 T");
-        assert_eq!(late.query("COMMIT").await, "COMMIT I");
-    }
+    let mut crowd = Crowd::gather(Dialect::Postgres, patient).await;
+    // One that waits for a replay, and one that waits for its first statement.
+    assert_eq!(crowd.scene.client.query(IMPATIENT).await, "SET I");
+    crowd.crowd().await;
+    let mut late = crowd.scene.proxy.wire().await;
+    assert_eq!(late.query(IMPATIENT).await, "SET I");
+    assert_eq!(late.query("BEGIN").await, "BEGIN T");
+    late.send([Frontend::Query(WORK.into())]).await;
+    let old = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+               AND state LIKE 'idle in%' AND now() - xact_start > '3s'";
+    // The holders, and one of the two: a transaction that has failed has no age.
+    crowd.scene.database.until(old, "4").await;
+    crowd.scene.proxy.until_metric(WAITING, 2.0).await;
+    crowd.disperse().await;
+    crowd.finish().await;
+    assert_eq!(late.until_ready().await, "(passed) SELECT 1 T");
+    assert_eq!(late.query("COMMIT").await, "COMMIT I");
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_is_not_kept_alive() {
+    let mut crowd = Crowd::gather(Dialect::Postgres, |config| {
+        patient(config);
+        config.proxy.half_closed_timeout = Duration::from_secs(2);
+    })
+    .await;
+    crowd.crowd().await;
+    let mut late = crowd.scene.proxy.wire().await;
+    assert_eq!(late.query("BEGIN").await, "BEGIN T");
+    late.send([Frontend::Query(WORK.into())]).await;
+    crowd.scene.proxy.until_metric(WAITING, 2.0).await;
+    late.say_no_more().await;
+    crowd.scene.proxy.until_metric(WAITING, 1.0).await;
+    crowd.disperse().await;
+    crowd.finish().await;
 }
 
 #[tokio::test]

@@ -37,6 +37,11 @@ impl Wire {
         Self { stream: Box::new(stream), received: Vec::new(), key: CancelKey::default() }
     }
 
+    /// Closes the client's half of the connection.
+    pub(crate) async fn say_no_more(&mut self) {
+        within("to say no more", self.stream.shutdown()).await.expect("a connection");
+    }
+
     /// A session as the superuser.
     pub(crate) async fn open(address: SocketAddr, database: &str) -> Self {
         let parameters = [("user", "postgres"), ("database", database), ("application_name", APPLICATION)];
