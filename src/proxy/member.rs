@@ -193,7 +193,7 @@ impl Member {
         matches!(self.standing, Standing::Outside)
     }
 
-    /// What time and other sessions have brought; `busy` tells whether a request is under way. Ready when the transaction is
+    /// What time and other sessions have brought; `busy` tells whether the server is at work for it. Ready when the transaction is
     /// admitted.
     pub(super) fn poll(&mut self, busy: bool, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.classes.now();

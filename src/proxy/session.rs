@@ -71,7 +71,7 @@ impl Session {
 
     /// Runs to the end. Returns why it ended, and the key to cancel what the server may still be at work on for nobody.
     pub(super) async fn run(&mut self) -> (Ending, Option<Box<[u8]>>) {
-        let first = self.take_requests();
+        let first = self.take_requests(self.clock.elapsed());
         let ending = match first {
             Ok(_) => std::future::poll_fn(|cx| self.poll(cx)).await,
             Err(ending) => ending,
@@ -163,8 +163,9 @@ impl Session {
         match read {
             Ok(0) => self.is_half_closed = true,
             Ok(_) => {
-                self.idle.stir(self.clock.elapsed());
-                self.take_requests()?;
+                let now = self.clock.elapsed();
+                self.idle.stir(now);
+                self.take_requests(now)?;
             }
             Err(error) => return Err(Ending::Client(error)),
         }
@@ -205,8 +206,7 @@ impl Session {
     }
 
     /// Hands the engine what the client sent.
-    fn take_requests(&mut self) -> Result<(), Ending> {
-        let now = self.clock.elapsed();
+    fn take_requests(&mut self, now: Duration) -> Result<(), Ending> {
         self.sample.begin(now);
         let (received, to_client) = self.client.both();
         let (to_server, ledger, clock) = (self.server.sink(), &mut self.ledger, self.clock);
@@ -236,7 +236,7 @@ impl Session {
         if closed {
             return Err(Ending::Lost);
         }
-        if self.client.received().is_empty() { Ok(()) } else { self.take_requests() }
+        if self.client.received().is_empty() { Ok(()) } else { self.take_requests(now) }
     }
 
     fn with_engine<T>(&mut self, call: impl FnOnce(&mut Engine, &mut Outlet<'_>) -> T) -> (T, bool) {
@@ -269,7 +269,7 @@ impl Session {
         // The timer's clock and this one may differ by a hair; the engine must not be told that it is early.
         let now = self.clock.elapsed().max(deadline);
         let ((), closed) = self.with_engine(|engine, out| engine.timeout(now, out));
-        if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
+        if closed { Err(Ending::Lost) } else { self.take_requests(now).map(|()| true) }
     }
 
     /// A turn that is of no more use is given back; one that was waited for may have come.
@@ -280,10 +280,7 @@ impl Session {
         if self.ledger.place.poll(cx).is_pending() {
             return Ok(false);
         }
-        self.look_for_end()?;
-        let now = self.clock.elapsed();
-        let ((), closed) = self.with_engine(|engine, out| engine.admitted(now, out));
-        if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
+        self.go_on(|engine, now, out| engine.admitted(now, out))
     }
 
     /// What others want of the session: that it cancels what runs, or that it ends.
@@ -299,7 +296,7 @@ impl Session {
         let (forward, closed) = self.with_engine(|engine, out| engine.cancel(now, out));
         // Whoever asked may have run out of patience.
         let _ = ask.send(forward);
-        if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
+        if closed { Err(Ending::Lost) } else { self.take_requests(now).map(|()| true) }
     }
 
     /// The transaction's place among those that it contends with: it is admitted, or has been idle for too long.
@@ -315,10 +312,7 @@ impl Session {
         if self.ledger.member.poll(self.is_server_busy(), cx).is_pending() {
             return Ok(false);
         }
-        self.look_for_end()?;
-        let now = self.clock.elapsed();
-        let ((), closed) = self.with_engine(|engine, out| engine.place_granted(now, out));
-        if closed { Err(Ending::Lost) } else { self.take_requests().map(|()| true) }
+        self.go_on(|engine, now, out| engine.place_granted(now, out))
     }
 
     /// Writes what can be written. True if a side is backed up no longer: what was not read for its sake is to be read,
@@ -373,10 +367,13 @@ impl Session {
         self.engine.awaits_answer() && is_read && is_fed && is_asked
     }
 
-    /// Looks whether the session is to end before what has waited goes on: others that end may have made room for it.
-    fn look_for_end(&mut self) -> Result<(), Ending> {
+    /// What the session has waited for is here. It goes on, unless it is to end: others that end may have made room for it.
+    fn go_on(&mut self, call: impl FnOnce(&mut Engine, Duration, &mut Outlet<'_>)) -> Result<bool, Ending> {
         self.shutdown.poll(&mut self.bells.outside.context());
-        self.end_if_told()
+        self.end_if_told()?;
+        let now = self.clock.elapsed();
+        let ((), closed) = self.with_engine(|engine, out| call(engine, now, out));
+        if closed { Err(Ending::Lost) } else { self.take_requests(now).map(|()| true) }
     }
 
     /// A session ends at the first moment outside a transaction once the proxy shuts down.

@@ -143,15 +143,12 @@ impl Engine {
             if self.unit.restorations > RESTORATIONS_MAX {
                 return self.lose_session(now, out);
             }
-            let stands = reason == Reason::Cancelled && self.is_as_told() && status == Status::Failed;
+            let stands = self.is_as_told(reason) && status == Status::Failed;
             self.unit.left = stands || self.status == Status::Idle;
             self.state = State::GivingUp { reason, drained: true };
             let mut bytes = Vec::new();
             if !stands {
-                self.leave_attempt(&mut bytes);
-                if status == Status::Failed {
-                    self.restore_by(cockroach::BEGIN, &mut bytes);
-                }
+                self.leave_attempt(status, &mut bytes);
             }
             if status == Status::Failed {
                 self.restore_by(FAIL, &mut bytes);
@@ -164,18 +161,25 @@ impl Engine {
         self.surface(now, reason, status, out);
     }
 
-    /// Whether the transaction on the server is the one that the client was told of, with its savepoints: it was cancelled while
-    /// it waited for its first statement's place, and has met no conflict.
-    fn is_as_told(&self) -> bool {
-        self.status == Status::Open && self.unit.attempts == 1 && self.unit.conflicts == 0
+    /// Whether the client has cancelled what was not sent: there was no conflict.
+    fn is_cancelled_unsent(&self, reason: Reason) -> bool {
+        reason == Reason::Cancelled && self.unit.conflicts == 0
     }
 
-    /// Ends the transaction of the attempt, with what no rollback undoes.
-    fn leave_attempt(&mut self, bytes: &mut Vec<u8>) {
+    /// Whether the transaction on the server is the one that the client was told of, with its savepoints.
+    fn is_as_told(&self, reason: Reason) -> bool {
+        self.is_cancelled_unsent(reason) && self.status == Status::Open && self.unit.attempts == 1
+    }
+
+    /// Ends the transaction of the attempt, with what no rollback undoes, and begins one that is to fail where that is wanted.
+    fn leave_attempt(&mut self, wanted: Status, bytes: &mut Vec<u8>) {
         if self.status != Status::Idle {
             self.restore_by(cockroach::ROLLBACK, bytes);
         }
         self.close_unknown_statements(bytes);
+        if wanted == Status::Failed {
+            self.restore_by(cockroach::BEGIN, bytes);
+        }
     }
 
     fn restore_by(&mut self, sql: &str, bytes: &mut Vec<u8>) {
@@ -265,8 +269,8 @@ impl Engine {
         }
         self.send_behind(behind, out);
         self.pass_through(reason, out);
-        if reason == Reason::Cancelled && self.unit.conflicts == 0 {
-            // It was not sent: the client may bring the transaction back to life, and commit it.
+        if self.is_cancelled_unsent(reason) {
+            // The client may bring the transaction back to life, and commit it.
             self.unit.failed = true;
         } else {
             self.unit.outcome = Some(Outcome::Surfaced(reason));

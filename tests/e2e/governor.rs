@@ -21,6 +21,12 @@ fn patient(config: &mut Config) {
     config.retry.policy.max_backoff = Duration::from_millis(5);
 }
 
+/// The same, but for a place that is taken away from whoever does nothing.
+fn soon_idle(config: &mut Config) {
+    patient(config);
+    config.governor.idle = Duration::from_millis(50);
+}
+
 async fn governed(dialect: Dialect, change: impl FnOnce(&mut Config)) -> Scene {
     let on = |config: &mut Config| {
         config.governor.mode = Mode::On;
@@ -192,11 +198,7 @@ async fn a_wait_is_bounded() {
 #[tokio::test]
 async fn a_transaction_that_waits_for_another_of_its_own_application_makes_room_for_it() {
     for dialect in DIALECTS {
-        let mut crowd = Crowd::gather(dialect, |config| {
-            patient(config);
-            config.governor.idle = Duration::from_millis(50);
-        })
-        .await;
+        let mut crowd = Crowd::gather(dialect, soon_idle).await;
         // The holders have a request under way for as long as somebody keeps a lock.
         let mut keeper = crowd.scene.database.wire().await;
         assert_eq!(keeper.query("BEGIN; LOCK TABLE journal").await, "BEGIN LOCK TABLE T");
@@ -223,11 +225,7 @@ async fn let_pass_while_the_server_waits(
     waits_for: &str,
     rest: &[Frontend],
 ) {
-    let mut crowd = Crowd::gather(dialect, |config| {
-        patient(config);
-        config.governor.idle = Duration::from_millis(50);
-    })
-    .await;
+    let mut crowd = Crowd::gather(dialect, soon_idle).await;
     for holder in &mut crowd.holders {
         holder.send([Frontend::Query(request.into())]).await;
     }
