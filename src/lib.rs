@@ -46,7 +46,8 @@
 //! | `engine.rs` | the calls, and the [`replay::Output`] that answers them |
 //! | `requests.rs`, `answers.rs`, `results.rs`, `rows.rs`, `scan.rs` | what client and server send, told apart |
 //! | `journal.rs`, `digest.rs` | what is kept of requests, and what of answers |
-//! | `outstanding.rs` | the requests that the server has not answered yet |
+//! | `cycle.rs`, `calm.rs` | a cycle that runs one statement, and answers that are whole and well: most are, and are taken at once |
+//! | `outstanding.rs`, `owner.rs` | the requests that the server has not answered yet, and whose they are |
 //! | `held.rs`, `deferred.rs` | answers that the client cannot act on yet; a BEGIN that waits for the first statement |
 //! | `encounter.rs`, `normalise.rs` | a conflict in full for those who report on it, and statements without their data |
 //! | `gate.rs`, `fingerprint.rs` | a place among those that contend to wait for, and what a transaction is known by there |

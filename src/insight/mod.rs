@@ -187,9 +187,9 @@ impl Insight {
         self.sessions.get(id)
     }
 
-    /// A transaction has ended. What is worth telling of it if it has met conflicts.
-    pub fn ended(&self, session: &Session, end: &TransactionEnd) -> Option<Story> {
-        let (sample, took) = (session.sample(), session.end_transaction());
+    /// A transaction has ended, so long after its session began. What is worth telling of it if it has met conflicts.
+    pub fn ended(&self, session: &Session, end: &TransactionEnd, now: Duration) -> Option<Story> {
+        let (sample, took) = (session.sample(), session.end_transaction(now));
         let outlined = session.is_outlined().then(|| std::mem::take(&mut *session.outline()));
         session.figures.count(end, took);
         if let Some((adviser, mut watch)) = self.adviser.as_ref().zip(session.watch()) {

@@ -153,10 +153,12 @@ impl Session {
         self.since
     }
 
-    /// Its transaction has ended: how long it took, in microseconds. What begins before the next note begins now.
-    pub(super) fn end_transaction(&self) -> u64 {
-        let now = micros(self.since.elapsed());
-        now.saturating_sub(self.began.swap(now, Relaxed))
+    /// Its transaction has ended, so long after the session began: how long it took, in microseconds. What begins before the
+    /// next note begins now.
+    pub(super) fn end_transaction(&self, now: Duration) -> u64 {
+        let (began, now) = (self.began.load(Relaxed), micros(now));
+        self.began.store(now, Relaxed);
+        now.saturating_sub(began)
     }
 
     pub(super) fn activity(&self) -> Activity {

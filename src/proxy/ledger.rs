@@ -46,6 +46,8 @@ pub(super) struct Outlet<'a> {
     pub(super) to_server: Sink<'a>,
     pub(super) ledger: &'a mut Ledger,
     pub(super) clock: Instant,
+    /// The time of the call, since then.
+    pub(super) now: Duration,
     pub(super) closed: bool,
 }
 
@@ -59,7 +61,7 @@ impl Output for Outlet<'_> {
     }
 
     fn report(&mut self, event: Event) {
-        self.ledger.telemetry.record(&self.ledger.session, &event);
+        self.ledger.telemetry.record(&self.ledger.session, &event, self.now);
         if let Event::TransactionEnded(end) = event {
             self.ledger.member.ended(end.outcome);
         }

@@ -117,7 +117,7 @@ impl Session {
             _ => None,
         };
         self.client.outbox().extend(goodbye.unwrap_or_default());
-        self.with_engine(|engine, out| engine.frontend_closed(now, out));
+        self.with_engine(now, |engine, out| engine.frontend_closed(now, out));
         self.ledger.place.leave();
         if self.client.is_drained() || !matches!(ending, Ending::ClientLeft | Ending::Client(_)) {
             // A client that reads no more cannot be told: its connection is closed all the same.
@@ -201,7 +201,7 @@ impl Session {
 
     fn server_left(&mut self, ending: Ending) -> Ending {
         let now = self.clock.elapsed();
-        self.with_engine(|engine, out| engine.backend_closed(now, out));
+        self.with_engine(now, |engine, out| engine.backend_closed(now, out));
         ending
     }
 
@@ -210,7 +210,7 @@ impl Session {
         self.sample.begin(now);
         let (received, to_client) = self.client.both();
         let (to_server, ledger, clock) = (self.server.sink(), &mut self.ledger, self.clock);
-        let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };
+        let mut out = Outlet { to_client, to_server, ledger, clock, now, closed: false };
         let alone = !self.engine.awaits_answer();
         let taken = self.engine.handle_frontend(now, received, &mut out).map_err(Ending::ClientViolation)?;
         let closed = out.closed;
@@ -229,7 +229,7 @@ impl Session {
         self.sample.hears(now).into_iter().for_each(|took| self.ledger.telemetry.round_trip(took));
         let (received, to_server) = self.server.both();
         let (to_client, ledger, clock) = (self.client.sink(), &mut self.ledger, self.clock);
-        let mut out = Outlet { to_client, to_server, ledger, clock, closed: false };
+        let mut out = Outlet { to_client, to_server, ledger, clock, now, closed: false };
         let taken = self.engine.handle_backend(now, received, &mut out).map_err(Ending::ServerViolation)?;
         let closed = out.closed;
         self.server.consume(taken);
@@ -239,12 +239,17 @@ impl Session {
         if self.client.received().is_empty() { Ok(()) } else { self.take_requests(now) }
     }
 
-    fn with_engine<T>(&mut self, call: impl FnOnce(&mut Engine, &mut Outlet<'_>) -> T) -> (T, bool) {
+    fn with_engine<T>(
+        &mut self,
+        now: Duration,
+        call: impl FnOnce(&mut Engine, &mut Outlet<'_>) -> T,
+    ) -> (T, bool) {
         let mut out = Outlet {
             to_client: self.client.sink(),
             to_server: self.server.sink(),
             ledger: &mut self.ledger,
             clock: self.clock,
+            now,
             closed: false,
         };
         let result = call(&mut self.engine, &mut out);
@@ -268,7 +273,7 @@ impl Session {
         self.timer = None;
         // The timer's clock and this one may differ by a hair; the engine must not be told that it is early.
         let now = self.clock.elapsed().max(deadline);
-        let ((), closed) = self.with_engine(|engine, out| engine.timeout(now, out));
+        let ((), closed) = self.with_engine(now, |engine, out| engine.timeout(now, out));
         if closed { Err(Ending::Lost) } else { self.take_requests(now).map(|()| true) }
     }
 
@@ -293,7 +298,7 @@ impl Session {
         let Poll::Ready(ask) = self.registration.poll_ask(cx) else { return Ok(false) };
         self.bells.outside.ring();
         let now = self.clock.elapsed();
-        let (forward, closed) = self.with_engine(|engine, out| engine.cancel(now, out));
+        let (forward, closed) = self.with_engine(now, |engine, out| engine.cancel(now, out));
         // Whoever asked may have run out of patience.
         let _ = ask.send(forward);
         if closed { Err(Ending::Lost) } else { self.take_requests(now).map(|()| true) }
@@ -372,7 +377,7 @@ impl Session {
         self.shutdown.poll(&mut self.bells.outside.context());
         self.end_if_told()?;
         let now = self.clock.elapsed();
-        let ((), closed) = self.with_engine(|engine, out| call(engine, now, out));
+        let ((), closed) = self.with_engine(now, |engine, out| call(engine, now, out));
         if closed { Err(Ending::Lost) } else { self.take_requests(now).map(|()| true) }
     }
 

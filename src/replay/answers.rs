@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::deferred::Begin;
 use super::engine::{Engine, Output, Setting};
-use super::outstanding::{Control, Fit, Owner, Request};
+use super::outstanding::{Fit, Request};
+use super::owner::{Control, Owner};
 use super::policy::Mode;
 use super::scan::Scan;
 use super::state::State;
@@ -34,6 +35,9 @@ impl Engine {
             return Ok(bytes.len());
         }
         if matches!(self.state, State::Ended) {
+            return Ok(bytes.len());
+        }
+        if self.take_calm_answers(now, bytes, out) {
             return Ok(bytes.len());
         }
         let mut scan = Scan::new(bytes);
@@ -123,9 +127,7 @@ impl Engine {
             self.copy_begins(now, ignored, scan, out);
         }
         if frame_tag == tag::READY_FOR_QUERY {
-            self.unit.opened |= self.status != Status::Idle;
-            self.forget_release();
-            self.note_taken_over();
+            self.note_cycle_over();
         }
         if self.outstanding.is_empty() {
             if self.state.is_retrying() {
@@ -134,6 +136,13 @@ impl Engine {
             }
             self.settle(now, frame_tag == tag::READY_FOR_QUERY, out);
         }
+    }
+
+    /// A ReadyForQuery has come: what its status tells.
+    pub(super) fn note_cycle_over(&mut self) {
+        self.unit.opened |= self.status != Status::Idle;
+        self.forget_release();
+        self.note_taken_over();
     }
 
     /// Messages that may come at any time and are no results: the client gets them once, and they are never compared.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::engine::{Engine, Output};
 use super::journal::Entry;
-use super::outstanding::{Owner, Request};
+use super::outstanding::Request;
+use super::owner::Owner;
 use super::scan::Scan;
 use super::state::State;
 use crate::wire::backend::tag;

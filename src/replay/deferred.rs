@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::engine::{Engine, Output, Step};
 use super::event::Outcome;
 use super::journal::{Delivered, Effect};
-use super::outstanding::{Control, Owner};
+use super::owner::{Control, Owner};
 use super::policy::{Dialect, Mode};
 use super::state::State;
 use super::statement::{Class, Classes, begins_plainly};

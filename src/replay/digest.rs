@@ -39,10 +39,15 @@ impl Digest {
         }
     }
 
+    /// The hash of a whole answer.
+    pub(super) fn of(answer: &[u8]) -> u128 {
+        xxh3_128(answer)
+    }
+
     /// The hash of everything up to the end of `last`, which ends the answer: the next one begins anew.
     pub(super) fn finish(&mut self, last: &[u8]) -> u128 {
         if !self.begun {
-            return xxh3_128(last);
+            return Self::of(last);
         }
         let hash = self.so_far(last);
         self.begun = false;

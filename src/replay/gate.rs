@@ -12,7 +12,7 @@ use super::event::Event;
 use super::fingerprint::Fingerprint;
 use super::intent::{Intent, Values};
 use super::journal::Effect;
-use super::outstanding::{Control, Owner};
+use super::owner::{Control, Owner};
 use super::policy::Mode;
 use super::reason::Reason;
 use super::state::State;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::engine::{Engine, Output};
 use super::journal::{Delivered, Effect};
-use super::outstanding::{Owner, Request};
+use super::outstanding::Request;
+use super::owner::Owner;
 use super::policy::Mode;
 use super::scan::Scan;
 use crate::wire::backend::tag;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::digest::Unordered;
+use crate::wire::frames;
 use crate::wire::frontend::{self, tag};
 
 /// What the client has been shown of one request's answer.
@@ -85,6 +86,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    fn new(start: usize, tag: u8, effect: Effect) -> Self {
+        let (parsed, locks, crosses, answered) = (false, false, false, false);
+        Self { start, tag, effect, parsed, locks, crosses, answered, delivered: Delivered::default() }
+    }
+
     /// Whether the request is answered at all.
     pub(super) const fn is_answered(&self) -> bool {
         !matches!(self.tag, tag::FLUSH | tag::COPY_DATA)
@@ -122,17 +128,19 @@ impl Journal {
             // Many sessions never have more than one request at a time: a vector's own first room is for four.
             self.entries.reserve_exact(1);
         }
-        self.entries.push(Entry {
-            start,
-            tag,
-            effect,
-            parsed: false,
-            locks: false,
-            crosses: false,
-            answered: false,
-            delivered: Delivered::default(),
-        });
+        self.entries.push(Entry::new(start, tag, effect));
         self.entries.len() - 1
+    }
+
+    /// Appends the requests of a whole cycle, and what each does by its type. Returns the number of the first.
+    pub(super) fn push_cycle(&mut self, cycle: &[u8], effect: impl Fn(u8) -> Effect) -> usize {
+        let (first, mut start) = (self.entries.len(), self.bytes.len());
+        self.bytes.extend_from_slice(cycle);
+        for frame in frames(cycle) {
+            self.entries.push(Entry::new(start, frame[0], effect(frame[0])));
+            start += frame.len();
+        }
+        first
     }
 
     /// The last request runs a LOCK TABLE.

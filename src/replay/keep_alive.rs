@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::deferred::Begin;
 use super::engine::{Engine, Output};
 use super::gate::Gate;
-use super::outstanding::{Control, Owner};
+use super::owner::{Control, Owner};
 use super::policy::Dialect;
 use super::state::State;
 use crate::wire::backend::Status;

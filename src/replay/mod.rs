@@ -20,9 +20,13 @@
 
 mod answers;
 mod backoff;
+mod calm;
 mod cause;
+#[cfg(test)]
+mod client;
 mod cockroach;
 mod copying;
+mod cycle;
 mod deferred;
 mod digest;
 mod enclosed;
@@ -40,6 +44,7 @@ mod lexer;
 mod lock_table;
 mod normalise;
 mod outstanding;
+mod owner;
 mod policy;
 mod prepared;
 mod reason;

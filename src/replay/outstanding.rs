@@ -5,50 +5,9 @@
 
 use std::collections::VecDeque;
 
+use super::owner::{Control, Owner};
 use super::prepared::Prepared;
 use crate::wire::frontend::{self, tag};
-
-/// Whose request it is, and so what becomes of its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// A request of the client, with its number in the journal.
-    Journalled(usize),
-    /// A request of the client in a transaction that is not journalled.
-    Unjournalled,
-    /// Ours; its answer never reaches the client.
-    Control(Control),
-}
-
-impl Owner {
-    const fn is_journalled(self) -> bool {
-        matches!(self, Self::Journalled(_))
-    }
-}
-
-/// The requests that Reprise adds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Control {
-    /// A BEGIN that was deferred.
-    Begin,
-    /// `SAVEPOINT cockroach_restart`.
-    Savepoint,
-    /// Brings the transaction back to its beginning.
-    Restart,
-    /// Frees the name of a statement before its Parse is sent again.
-    CloseStatement,
-    /// Ends a batch that the client has not ended.
-    Sync,
-    /// Keeps a transaction that waits from being taken for an idle one.
-    KeepAlive,
-    /// `RELEASE SAVEPOINT cockroach_restart` in the client's batch, before its COMMIT.
-    Release,
-    /// The COMMIT behind it, up to its Execute, which is the client's.
-    Commit,
-    /// `ROLLBACK` after a commit that failed, so that the session is where a failed COMMIT leaves it.
-    EndFailedCommit,
-    /// Brings the session to the status that a surfaced conflict is reported with.
-    Fail,
-}
 
 /// A request without its answer yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +42,11 @@ pub(super) enum Fit {
 }
 
 impl Request {
+    const fn new(tag: u8, owner: Owner) -> Self {
+        let (flushed, commits, releases, locks, names) = (false, false, false, false, false);
+        Self { tag, owner, flushed, commits, releases, locks, names, copies_ahead: 0 }
+    }
+
     /// Whether a ReadyForQuery ends its answer.
     pub(super) const fn is_cycle_end(&self) -> bool {
         frontend::ends_cycle(self.tag)
@@ -167,24 +131,24 @@ impl Outstanding {
             self.prepared.end_batch();
         }
         let names = of_client && self.prepared.sent(false);
-        let (flushed, commits, releases, locks) = (false, false, false, false);
-        let copies_ahead = 0;
         self.journalled += usize::from(owner.is_journalled());
         if self.requests.capacity() == 0 {
             // As with the entries of a journal.
             self.requests.reserve_exact(1);
         }
-        self.requests.push_back(Request {
-            tag,
-            owner,
-            flushed,
-            commits,
-            releases,
-            locks,
-            names,
-            copies_ahead,
-        });
+        self.requests.push_back(Request { names, ..Request::new(tag, owner) });
         true
+    }
+
+    /// The requests of a whole cycle go out, which change no name: the journal has them from number `first`
+    /// on. With each type byte comes whether it may commit.
+    pub(super) fn push_cycle(&mut self, cycle: impl Iterator<Item = (u8, bool)>, first: usize) {
+        for (number, (tag, commits)) in (first..).zip(cycle) {
+            self.requests.push_back(Request { commits, ..Request::new(tag, Owner::Journalled(number)) });
+            self.journalled += 1;
+        }
+        self.in_batch = false;
+        self.prepared.end_batch();
     }
 
     /// The requests of [`crate::wire::encode::run_named`] go out.
@@ -208,10 +172,22 @@ impl Outstanding {
         self.requests.front().copied()
     }
 
+    /// All of them, in the order in which they are answered.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Request> {
+        self.requests.iter()
+    }
+
     /// Its answer is complete.
     #[inline]
     pub(super) fn pop(&mut self) {
         self.take(true);
+    }
+
+    /// All answers are complete.
+    pub(super) fn pop_all(&mut self) {
+        while !self.is_empty() {
+            self.pop();
+        }
     }
 
     #[inline]

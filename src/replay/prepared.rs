@@ -105,6 +105,22 @@ impl Prepared {
         }
     }
 
+    /// Whether this statement is known to read and write rows, and to go on doing so: no answer that is to come changes any name.
+    pub(super) fn surely_works_on_data(&self, statement: &[u8]) -> bool {
+        let data = Classes::from(Class::Data);
+        let settled = match statement {
+            [] => self.unnamed_statement,
+            _ if self.statements.is_empty() => data,
+            _ => self.statements.get(statement).copied().unwrap_or(data),
+        };
+        self.in_flight.is_empty() && settled == data
+    }
+
+    /// The unnamed portal is bound to such a statement.
+    pub(super) fn bind_data(&mut self) {
+        self.unnamed_portal = Class::Data.into();
+    }
+
     /// A Bind is about to be sent; returns the classes of its statement, or `None` if they cannot be known yet.
     pub(super) fn bind(&mut self, portal: &[u8], statement: &[u8]) -> Option<Classes> {
         let known = self.statement(statement);

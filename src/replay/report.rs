@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::engine::{Engine, Output};
 use super::event::Outcome;
 use super::explain;
-use super::outstanding::{Control, Owner};
+use super::owner::{Control, Owner};
 use super::scan::Scan;
 use super::state::State;
 use crate::wire::backend::{self, Status};

@@ -6,7 +6,8 @@ use super::deferred::Begin;
 use super::engine::{Engine, Output, Step};
 use super::gate::Gate;
 use super::journal::Effect;
-use super::outstanding::{Owner, REQUESTS_MAX};
+use super::outstanding::REQUESTS_MAX;
+use super::owner::Owner;
 use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::state::State;
@@ -38,6 +39,10 @@ impl Engine {
         let mut run = if self.frontend_dropping { at } else { 0 };
         self.frontend_rest -= at;
         while self.takes_requests() {
+            if let Some(taken) = self.take_cycle(now, &bytes[at..], out) {
+                at += taken;
+                continue;
+            }
             let Some(header) = Header::parse(&bytes[at..])? else { break };
             let available = bytes.len() - at;
             if header.frame_bytes > available {
@@ -361,7 +366,7 @@ impl Engine {
 
     /// What a request does to the transaction. In autocommit, whatever runs a statement ends it as well.
     #[inline]
-    fn effect(&self, tag: u8, classes: Classes) -> Effect {
+    pub(super) fn effect(&self, tag: u8, classes: Classes) -> Effect {
         let runs = frontend::runs_statement(tag);
         let defines = self.dialect == Dialect::Cockroach && classes.may_define();
         let alone = !self.unit.explicit;

@@ -6,7 +6,8 @@ use super::answers::is_fatal;
 use super::engine::{Engine, Output, Reading};
 use super::event::Outcome;
 use super::journal::{Delivered, Effect};
-use super::outstanding::{Fit, Owner, Request};
+use super::outstanding::{Fit, Request};
+use super::owner::Owner;
 use super::reason::Reason;
 use super::scan::Scan;
 use super::state::State;
@@ -61,7 +62,7 @@ impl Engine {
     }
 
     /// Notes how the transaction ends, by the tag of the statement that may end it.
-    fn note_end(&mut self, number: usize, body: &[u8]) {
+    pub(super) fn note_end(&mut self, number: usize, body: &[u8]) {
         if self.unit.explicit && self.journal.entry(number).is_some_and(|e| e.effect.ends()) {
             self.unit.note_tag(backend::command_tag(body));
         }

@@ -7,7 +7,7 @@ use super::cockroach;
 use super::engine::{Engine, Output, Step};
 use super::event::{Event, Phase};
 use super::journal::{Effect, Entry};
-use super::outstanding::{Control, Owner};
+use super::owner::{Control, Owner};
 use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::scan::Scan;

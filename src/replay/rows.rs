@@ -4,7 +4,7 @@
 //! has seen it) comes out the same for a row and the next one, while nothing is held and nothing is compared.
 
 use super::engine::Engine;
-use super::outstanding::Owner;
+use super::owner::Owner;
 use super::scan::Scan;
 use super::state::State;
 use crate::wire::Header;
@@ -65,31 +65,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::replay::{Dialect, Event, Mode, Output, Policy};
-
-    /// What the client got.
-    #[derive(Default)]
-    struct Client(Vec<u8>);
-
-    impl Output for Client {
-        fn frontend(&mut self, bytes: &[u8]) {
-            self.0.extend_from_slice(bytes);
-        }
-
-        fn backend(&mut self, _: &[u8]) {}
-
-        fn report(&mut self, _: Event) {}
-
-        fn hold(&mut self, _: usize) -> bool {
-            true
-        }
-
-        fn close(&mut self) {}
-    }
-
-    fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
-        [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
-    }
+    use crate::replay::client::{Client, frame};
+    use crate::replay::{Dialect, Mode, Policy};
 
     /// Frames, rows and digest of an answer that comes in such pieces, and what the client got of it.
     fn read<'a>(

@@ -8,7 +8,7 @@ use super::engine::{Engine, Output};
 use super::event::{Outcome, Phase};
 use super::explain::{self, Difference};
 use super::journal::{Delivered, Effect, Entry};
-use super::outstanding::{Control, Owner};
+use super::owner::{Control, Owner};
 use super::policy::Mode;
 use super::reason::Reason;
 use super::scan::Scan;

@@ -207,12 +207,12 @@ impl Telemetry {
         self.spans.as_ref()
     }
 
-    /// Counts and logs what the engine of a session reports.
-    pub fn record(&self, session: &Session, event: &Event) {
+    /// Counts and logs what the engine of a session reports, so long after the session began.
+    pub fn record(&self, session: &Session, event: &Event, now: Duration) {
         self.metrics.count(session.dialect, event);
         match event {
             Event::TransactionEnded(end) => {
-                let story = self.insight.ended(session, end);
+                let story = self.insight.ended(session, end, now);
                 logs::log_end(session, end, story.as_ref(), &self.pace);
                 self.spans.iter().for_each(|spans| spans.ended(session, end, story.as_ref()));
             }

@@ -23,7 +23,7 @@ fn value(telemetry: &Telemetry, series: &str) -> f64 {
 fn recorded(events: &[Event]) -> Telemetry {
     let telemetry = Telemetry::new(1 << 20);
     for event in events {
-        telemetry.record(&session(), event);
+        telemetry.record(&session(), event, Duration::ZERO);
     }
     telemetry
 }

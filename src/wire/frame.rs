@@ -46,6 +46,17 @@ impl Header {
     }
 }
 
+/// The whole frames at the start of `bytes`, up to the first one that is cut or has an impossible length.
+pub fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let header = Header::parse(rest).ok()??;
+        let (frame, behind) = rest.split_at_checked(header.frame_bytes)?;
+        rest = behind;
+        Some(frame)
+    })
+}
+
 /// Splits a zero-terminated string off the front of `bytes`.
 pub(super) fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     // Most names are the empty one, which needs no search.
@@ -61,6 +72,15 @@ mod tests {
     fn a_header_needs_five_bytes() {
         assert_eq!(Header::parse(b"Z\0\0\0"), Ok(None));
         assert_eq!(Header::parse(b"Z\0\0\0\x05I"), Ok(Some(Header { tag: b'Z', frame_bytes: 6 })));
+    }
+
+    #[test]
+    fn frames_end_where_one_is_not_whole() {
+        let bytes = b"1\0\0\0\x04Z\0\0\0\x05I";
+        let of = |bytes| frames(bytes).collect::<Vec<_>>();
+        assert_eq!(of(bytes), [&b"1\0\0\0\x04"[..], b"Z\0\0\0\x05I"]);
+        assert_eq!(of(&bytes[..10]), [&b"1\0\0\0\x04"[..]]);
+        assert_eq!(of(b"1\0\0\0\x04Z\0\0\0\0I"), [&b"1\0\0\0\x04"[..]]);
     }
 
     #[test]

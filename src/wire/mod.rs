@@ -9,5 +9,5 @@ pub mod sasl;
 mod sqlstate;
 pub mod startup;
 
-pub use frame::{BadLength, HEADER_BYTES, Header, MESSAGE_BYTES_MAX};
+pub use frame::{BadLength, HEADER_BYTES, Header, MESSAGE_BYTES_MAX, frames};
 pub use sqlstate::SqlState;

@@ -1,0 +1,218 @@
+//! Answers that come whole, with nothing in them to decide: as long as nothing goes wrong, nearly all of them.
+//!
+//! A client waits for the answers to all that it has sent, and most of the time they come in one read, up to the ReadyForQuery
+//! behind them. Then none of them is held, for there is nothing to wait for, and each is digested at once; or not at all where the
+//! transaction ends with them, for nothing is run again behind that.
+//!
+//! Whatever else comes (an error, a notice, a part of an answer, anything in a replay) is told apart frame by frame, in
+//! `answers.rs`. Both ways come to the same.
+
+use std::time::Duration;
+
+use super::digest::Digest;
+use super::engine::{Engine, Output};
+use super::journal::Delivered;
+use super::outstanding::{Fit, Request};
+use super::owner::Owner;
+use super::state::State;
+use super::unit::Release;
+use crate::wire::backend::{Status, tag};
+use crate::wire::{HEADER_BYTES, frames};
+
+/// A ReadyForQuery without its body, the status.
+const READY: &[u8] = b"Z\0\0\0\x05";
+
+impl Engine {
+    /// Takes bytes from the server if they are the answers to all that is unanswered, no more and no less, and nothing is to be
+    /// decided. False if not.
+    pub(super) fn take_calm_answers(&mut self, now: Duration, bytes: &[u8], out: &mut impl Output) -> bool {
+        let Some(status) = status_at_end(bytes) else { return false };
+        if !self.is_calm() || !self.is_all_answered_by(bytes) {
+            return false;
+        }
+        out.frontend(bytes);
+        let ends = status == Status::Idle;
+        if self.unit.explicit || !ends {
+            self.note_answers(bytes, !ends && self.digests());
+        } else {
+            self.outstanding.pop_all();
+        }
+        self.status = status;
+        self.ready_at = now;
+        self.note_cycle_over();
+        self.settle(now, true, out);
+        true
+    }
+
+    /// Whether the next answer begins, and goes to the client as it is.
+    fn is_calm(&self) -> bool {
+        matches!(self.state, State::Open | State::Committing)
+            && self.reading.frames == 0
+            && self.backend_rest == 0
+            && self.held.is_empty()
+            && self.unit.release == Release::None
+            && !self.reports
+    }
+
+    /// Whether these bytes are whole frames, and those answer all requests, which are the client's.
+    fn is_all_answered_by(&self, bytes: &[u8]) -> bool {
+        let mut requests = self.outstanding.iter();
+        let mut next = requests.next();
+        let mut taken = 0;
+        for frame in frames(bytes) {
+            let fit = match next {
+                Some(request) if is_plain(frame[0]) && is_of_client(request) => request.fit(frame[0]),
+                _ => return false,
+            };
+            taken += frame.len();
+            match fit {
+                Fit::Continues => {}
+                Fit::Ends => next = requests.next(),
+                Fit::Foreign => return false,
+            }
+            if frame[0] == tag::READY_FOR_QUERY {
+                break;
+            }
+        }
+        next.is_none() && taken == bytes.len()
+    }
+
+    /// Notes the answers to all requests as ones that the client has been shown.
+    fn note_answers(&mut self, bytes: &[u8], digests: bool) {
+        let (mut start, mut end) = (0, 0);
+        let mut shown = Delivered::default();
+        for frame in frames(bytes) {
+            let Some(front) = self.outstanding.front() else { return };
+            let Owner::Journalled(number) = front.owner else { return };
+            end += frame.len();
+            shown.frames += 1;
+            match frame[0] {
+                tag::DATA_ROW => {
+                    shown.rows += 1;
+                    if digests {
+                        shown.unordered.add(frame, true);
+                    }
+                }
+                tag::COMMAND_COMPLETE => self.note_end(number, &frame[HEADER_BYTES..]),
+                tag::PARSE_COMPLETE => self.note_parsed(front, frame[0]),
+
+                _ => {}
+            }
+            if front.fit(frame[0]) == Fit::Ends {
+                shown.complete = true;
+                shown.digest = if digests { Digest::of(&bytes[start..end]) } else { 0 };
+                self.answered(number, std::mem::take(&mut shown));
+                self.outstanding.pop();
+                start = end;
+            }
+        }
+    }
+}
+
+/// Whether a request is the client's own, and its answer goes to it as it is.
+const fn is_of_client(request: &Request) -> bool {
+    matches!(request.owner, Owner::Journalled(_)) && !request.locks
+}
+
+/// What the ReadyForQuery says that seems to end these bytes.
+fn status_at_end(bytes: &[u8]) -> Option<Status> {
+    let (before, status) = bytes.split_at_checked(bytes.len().checked_sub(1)?)?;
+    before.ends_with(READY).then(|| Status::parse(status))?
+}
+
+/// Whether frames of this type say nothing but what was asked for, and that all went well.
+const fn is_plain(frame_tag: u8) -> bool {
+    matches!(
+        frame_tag,
+        tag::PARSE_COMPLETE
+            | tag::BIND_COMPLETE
+            | tag::CLOSE_COMPLETE
+            | tag::PARAMETER_DESCRIPTION
+            | tag::ROW_DESCRIPTION
+            | tag::NO_DATA
+            | tag::DATA_ROW
+            | tag::COMMAND_COMPLETE
+            | tag::EMPTY_QUERY_RESPONSE
+            | tag::PORTAL_SUSPENDED
+            | tag::READY_FOR_QUERY
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::replay::client::{Client, frame};
+    use crate::replay::{Begin, Dialect, LockTable, Policy};
+
+    const DONE: &[u8] = b"C\0\0\0\x0bCOMMIT\0Z\0\0\0\x05T";
+
+    /// An engine at the end of the first cycle of a transaction.
+    fn begun(policy: Policy, dialect: Dialect) -> (Engine, Client) {
+        let (mut engine, mut client) = (Engine::new(Arc::new(policy), dialect, 1), Client::default());
+        asked(&mut engine, &mut client, b"BEGIN\0");
+        answered(&mut engine, &mut client, b"C\0\0\0\x0aBEGIN\0Z\0\0\0\x05T");
+        client.0.clear();
+        (engine, client)
+    }
+
+    fn asked(engine: &mut Engine, client: &mut Client, sql: &[u8]) {
+        let query = frame(b'Q', sql);
+        assert_eq!(engine.handle_frontend(Duration::ZERO, &query, client), Ok(query.len()));
+    }
+
+    fn answered(engine: &mut Engine, client: &mut Client, bytes: &[u8]) {
+        assert_eq!(engine.handle_backend(Duration::from_secs(1), bytes, client), Ok(bytes.len()));
+    }
+
+    #[test]
+    fn the_end_of_something_long_is_not_taken_for_an_answer() {
+        let (mut engine, mut client) = begun(Policy::default(), Dialect::Postgres);
+        asked(&mut engine, &mut client, b"SELECT 1\0");
+        let mut notice = frame(b'N', &vec![b'x'; 2 << 20]);
+        notice.truncate(notice.len() - DONE.len());
+        answered(&mut engine, &mut client, &notice);
+        answered(&mut engine, &mut client, DONE);
+        assert!(engine.awaits_answer(), "that was the end of the notice");
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_no_answer() {
+        let (mut engine, mut client) = begun(Policy::default(), Dialect::Postgres);
+        asked(&mut engine, &mut client, b"SELECT 1\0");
+        let twice = [&DONE[..12], b"Z\0\0\0\x05I", DONE].concat();
+        answered(&mut engine, &mut client, &twice);
+        assert!(!engine.is_busy(), "the first ReadyForQuery says that there is no transaction");
+    }
+
+    #[test]
+    fn the_time_of_the_answer_is_noted() {
+        let (mut engine, mut client) = begun(Policy::default(), Dialect::Postgres);
+        assert_eq!(engine.ready_at, Duration::from_secs(1));
+        engine.ready_at = Duration::ZERO;
+        asked(&mut engine, &mut client, b"SELECT 1\0");
+        answered(&mut engine, &mut client, DONE);
+        assert_eq!(engine.ready_at, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_lock_that_is_ignored_is_told_as_one() {
+        let policy = Policy { lock_table: LockTable::Ignore, begin: Begin::Immediate, ..Policy::default() };
+        let (mut engine, mut client) = begun(policy, Dialect::Cockroach);
+        let batch = |sql: &[u8]| {
+            let parse = frame(b'P', &[b"\0", sql, b"\0\0\0"].concat());
+            [&parse[..], &frame(b'B', &[0; 8]), &frame(b'E', &[0; 5]), &frame(b'S', b"")].concat()
+        };
+        for sql in [&b"SELECT 1"[..], b"LOCK TABLE t"] {
+            let batch = batch(sql);
+            assert_eq!(engine.handle_frontend(Duration::ZERO, &batch, &mut client), Ok(batch.len()));
+            if sql == b"SELECT 1" {
+                answered(&mut engine, &mut client, b"C\0\0\0\x0eSAVEPOINT\0Z\0\0\0\x05T");
+            }
+            client.0.clear();
+            answered(&mut engine, &mut client, b"1\0\0\0\x042\0\0\0\x04I\0\0\0\x04Z\0\0\0\x05T");
+        }
+        assert!(memchr::memmem::find(&client.0, b"LOCK TABLE\0").is_some(), "{}", client.0.escape_ascii());
+    }
+}
