@@ -432,13 +432,16 @@ fn copies_ended(mut frames: &[u8]) -> usize {
 }
 
 /// How many of these requests may go out together in a replay: what may end the transaction waits until all that the client
-/// was shown before it is verified, and what is behind it until it is known that the transaction goes on. Where the unnamed
-/// statement `controls` transactions at times, what uses it waits until it is known which one it is: an earlier attempt may have
-/// left a ROLLBACK there.
+/// was shown before it is verified, and what is behind it until it is known that the transaction goes on. The data of a COPY are
+/// a part of its cycle: the server answers no more before it has them. Where the unnamed statement `controls` transactions at
+/// times, what uses it waits until it is known which one it is: an earlier attempt may have left a ROLLBACK there.
 fn written_at_once(requests: &[Entry], controls: bool) -> usize {
-    let (mut shown, mut ends) = (false, false);
+    let (mut shown, mut ends, mut cycle_ended) = (false, false, false);
     for (at, entry) in requests.iter().enumerate() {
-        let cycle_begins = at > 0 && requests[at - 1].is_cycle_end();
+        if entry.tag == tag::COPY_DATA {
+            continue;
+        }
+        let cycle_begins = std::mem::replace(&mut cycle_ended, entry.is_cycle_end());
         if at > 0 && ((shown && entry.effect.ends()) || (ends && cycle_begins) || (controls && entry.crosses))
         {
             return at;
