@@ -268,7 +268,7 @@ pub static KEYS: &[Key] = &[
         "governor",
         "idle",
         "50ms",
-        "Time without a request after which a transaction's place is free for others.",
+        "Time without work of the database after which a transaction's place is free for others.",
     ),
     text("governor", "calm", "10s", "Time without conflicts after which transactions contend no more."),
     integer("governor", "max_classes", "64", "Kinds of contending transactions that are governed at a time."),

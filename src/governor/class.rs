@@ -161,7 +161,7 @@ impl<T> Class<T> {
         Some(hot)
     }
 
-    /// A transaction has had no request under way for a while: its place is free for others.
+    /// The database has not been at work for a transaction for a while: its place is free for others.
     pub fn idle(&mut self, now: Duration) {
         self.pass(now);
         self.running = self.running.saturating_sub(1);

@@ -35,7 +35,7 @@ pub struct Policy {
     /// The longest wait for a place; after it the transaction is admitted whatever the limit is. Where nothing moves it
     /// is a sixth of that, see [`Self::patience`].
     pub max_wait: Duration,
-    /// How long a transaction may keep its place with no request under way.
+    /// How long a transaction may keep its place while the database is not at work for it.
     pub idle: Duration,
     /// A class without a conflict, and without a wait, for this long is forgotten.
     pub calm: Duration,

@@ -26,7 +26,7 @@ enum Standing {
     Outside,
     /// It waits, and asks at some time whether it may go in spite of the limit.
     Queued { class: Arc<Contended>, ticket: Ticket, since: Duration, ask: Duration },
-    /// It has a place, and so long has had no request under way.
+    /// It has a place, and since when the database has not been at work for it.
     Holding { class: Arc<Contended>, idle: Option<Duration> },
     /// It had a place, and was idle for too long. It looks whether the queue stands still, for it may wait for somebody there: at
     /// some time, then after a pause that doubles, up to a limit, for as long as the queue moves.

@@ -190,7 +190,7 @@ pub static METRICS: &[Metric] = &[
         name: "reprise_governor_idle_total",
         kind: Kind::Counter,
         labels: &[],
-        help: "Transactions that lost their place because they had no request under way.",
+        help: "Transactions that lost their place because the database was not at work for them.",
     },
     Metric {
         name: "reprise_sessions",
