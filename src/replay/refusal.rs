@@ -32,7 +32,9 @@ impl Engine {
             Some(Reason::CommittedInside)
         } else if self.unit.explicit && failed.is_some_and(|e| e.effect.ends() && shown(e)) {
             Some(Reason::PartlyDelivered)
-        } else if may_have_been_revived(self.sent(from, number)) || opens_in_doubt(before, from) {
+        } else if may_have_been_revived(self.sent(from, number))
+            || opens_in_doubt(before, self.sent(from, number))
+        {
             Some(Reason::PipelinedPastEnd)
         } else if functions.lock {
             Some(Reason::AdvisoryLock)
@@ -57,10 +59,13 @@ impl Engine {
 
     /// Those of the requests from `number` on that went out in the attempt at hand.
     fn sent<'a>(&self, from: &'a [Entry], number: usize) -> &'a [Entry] {
-        match self.state {
-            State::Replaying { sent, .. } => &from[..sent.saturating_sub(number).min(from.len())],
-            _ => from,
-        }
+        let sent = match self.state {
+            State::Replaying { sent, .. } => sent,
+            // The transaction is being opened again.
+            State::BackingOff { .. } | State::Queued { .. } => self.unit.opening,
+            _ => return from,
+        };
+        &from[..sent.saturating_sub(number).min(from.len())]
     }
 }
 

@@ -1,5 +1,6 @@
 //! A conflict and what follows: drain, pause, send the journal again, catch up.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::cause::Cause;
@@ -76,6 +77,7 @@ impl Engine {
         };
         self.note_conflict(now, sqlstate, phase, number, scan.body(), out);
         self.replay_ended(now, out);
+        self.note_opening_failed(now, out);
         self.keep_original(scan.body());
         (self.unit.conflict_at, self.unit.conflict_status) = (number, None);
         match self.refusal(number) {
@@ -91,6 +93,25 @@ impl Engine {
                 self.enclose_what_was_shown();
             }
         }
+    }
+
+    /// If what opens the transaction was being sent again, that was an attempt, though nothing else of it was run.
+    fn note_opening_failed(&mut self, now: Duration, out: &mut impl Output) {
+        if let State::BackingOff { since, .. } | State::Queued { since, .. } = self.state {
+            self.unit.next_attempt(now);
+            self.report_replay(0..self.unit.opening, out);
+            out.report(Event::ReplayEnded { elapsed: now.saturating_sub(since) });
+        }
+    }
+
+    /// Reports that these requests go out again.
+    fn report_replay(&self, requests: Range<usize>, out: &mut impl Output) {
+        let entries = self.journal.entries_from(requests.start);
+        out.report(Event::ReplayStarted {
+            attempt: self.unit.attempts,
+            journal_bytes: self.journal.frames(requests.clone()).len(),
+            statements: entries.iter().take(requests.len()).filter(|entry| entry.is_statement()).count(),
+        });
     }
 
     /// Keeps the first conflict of the transaction, to be surfaced if it cannot be hidden.
@@ -279,11 +300,7 @@ impl Engine {
         out.backend(&bytes);
         self.state = State::Replaying { sent, since: now };
         self.unit.next_attempt(now);
-        out.report(Event::ReplayStarted {
-            attempt: self.unit.attempts,
-            journal_bytes: self.journal.bytes_len(),
-            statements: self.journal.entries_from(0).iter().filter(|entry| entry.is_statement()).count(),
-        });
+        self.report_replay(0..self.journal.len(), out);
         if self.outstanding.is_empty() {
             self.go_on(now, false, out);
         }

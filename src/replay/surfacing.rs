@@ -7,6 +7,7 @@ use super::cockroach;
 use super::engine::{Engine, Output};
 use super::event::{Outcome, Phase};
 use super::explain::{self, Difference};
+use super::gate::Gate;
 use super::journal::{Delivered, Effect, Entry};
 use super::owner::{Control, Owner};
 use super::policy::Mode;
@@ -257,6 +258,8 @@ impl Engine {
         out.frontend(&error);
         self.difference = None;
         self.unit.release = Release::None;
+        // Who is told this is not told besides that what waited behind it was cancelled.
+        self.unit.gate = Gate::Passed;
         let waiting = self.journal.first_incomplete();
         let cycle_end = self.journal.entries_from(waiting).iter().position(Entry::is_cycle_end);
         let behind = cycle_end.map_or(self.journal.len(), |at| waiting + at + 1);
