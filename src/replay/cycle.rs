@@ -5,14 +5,12 @@
 
 use std::time::Duration;
 
-use super::deferred::Begin;
 use super::engine::{Engine, Output};
 use super::gate::Gate;
 use super::journal::Effect;
 use super::outstanding::REQUESTS_MAX;
 use super::state::State;
 use super::statement::{Class, Classes};
-use super::unit::Release;
 use crate::wire::frontend::{self, Bind, Parse, tag};
 use crate::wire::{HEADER_BYTES, frames};
 
@@ -36,11 +34,7 @@ impl Engine {
         if !self.may_take_cycle(out) {
             return None;
         }
-        let cycle = Cycle::at_start_of(bytes)?;
-        let fits = self.journal.bytes_len() + cycle.bytes <= self.policy.journal_bytes;
-        if !fits || !self.works_on_data(&cycle) {
-            return None;
-        }
+        let cycle = Cycle::at_start_of(bytes).filter(|cycle| self.works_on_data(cycle))?;
         if matches!(self.state, State::Idle) {
             self.begin_unit(now);
         }
@@ -52,30 +46,27 @@ impl Engine {
     /// Whether the client is where a cycle that works on data needs no look at each request.
     fn may_take_cycle(&self, out: &impl Output) -> bool {
         let begins = match self.state {
-            State::Idle => self.outstanding.is_empty() && !out.governs(),
+            State::Idle => !out.governs(),
             State::Open => self.goes_on_calmly(out),
             _ => false,
         };
         begins
             && !self.discarding
-            && !self.outstanding.is_skipping()
             && !self.outstanding.is_copying()
             && self.outstanding.len() + REQUESTS <= REQUESTS_MAX
             && !self.may_ignore_locks()
             && !out.watches()
     }
 
-    /// Whether the next cycle of the client's own transaction begins, which is open, and nothing stands against a replay.
+    /// Whether the next cycle of the client's own transaction begins, behind the one that opened it and the next one. What stands
+    /// against a replay would have ended this state.
     fn goes_on_calmly(&self, out: &impl Output) -> bool {
-        let unit = &self.unit;
-        let passes = unit.gate == Gate::Passed || (unit.gate == Gate::Ahead && !out.governs());
-        passes
-            && unit.explicit
-            && unit.at_cycle_start
-            && unit.opening > 0
-            && unit.begin == Begin::Sent
-            && unit.release == Release::None
-            && unit.obstacle(self.dialect).is_none()
+        let passes = match self.unit.gate {
+            Gate::Passed => true,
+            Gate::Ahead => !out.governs(),
+            Gate::Waiting { .. } | Gate::Granted | Gate::Cancelled => false,
+        };
+        passes && self.unit.at_cycle_start && self.unit.opening > 0
     }
 
     fn works_on_data(&self, cycle: &Cycle<'_>) -> bool {
@@ -99,7 +90,6 @@ impl Engine {
             }
         }
         self.unit.names.end_cycle();
-        self.unit.gate = Gate::Passed;
         let runs = if cycle.bound.is_some() { tag::EXECUTE } else { tag::QUERY };
         self.unit.count(runs, data);
         let [run, sync] = [runs, tag::SYNC].map(|tag| self.effect(tag, data));
@@ -110,7 +100,6 @@ impl Engine {
         };
         let first = self.journal.push_cycle(bytes, effect);
         self.outstanding.push_cycle(frames(bytes).map(|frame| (frame[0], effect(frame[0]).ends())), first);
-        self.unit.at_cycle_start = true;
         if !self.unit.explicit {
             self.state = State::Committing;
         }
@@ -142,5 +131,184 @@ impl<'a> Cycle<'a> {
             && bind.statement.is_empty() == parse.is_some();
         let text = parse.map(|parse| parse.sql);
         fits.then_some(Self { text, bound: Some(bind.statement), bytes: taken })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::replay::client::{Client, frame};
+    use crate::replay::engine::Step;
+    use crate::replay::fingerprint::Fingerprint;
+    use crate::replay::{Begin, Dialect, LockTable, Mode, Policy};
+
+    fn query(sql: &str) -> Vec<u8> {
+        frame(b'Q', format!("{sql}\0").as_bytes())
+    }
+
+    fn parse(name: &str, sql: &str) -> Vec<u8> {
+        frame(b'P', format!("{name}\0{sql}\0\0\0").as_bytes())
+    }
+
+    fn bind(portal: &str, statement: &str) -> Vec<u8> {
+        frame(b'B', format!("{portal}\0{statement}\0\0\0\0\0\0\0").as_bytes())
+    }
+
+    fn execute(portal: &str) -> Vec<u8> {
+        frame(b'E', format!("{portal}\0\0\0\0\0").as_bytes())
+    }
+
+    fn describe(target: &str) -> Vec<u8> {
+        frame(b'D', format!("{target}\0").as_bytes())
+    }
+
+    fn sync() -> Vec<u8> {
+        frame(b'S', b"")
+    }
+
+    /// What a server answers, where all goes well.
+    fn answer(tag: u8, ready: &[u8], command: &str) -> Vec<u8> {
+        match tag {
+            b'P' => frame(b'1', b""),
+            b'B' => frame(b'2', b""),
+            b'C' => frame(b'3', b""),
+            b'D' => frame(b'n', b""),
+            b'E' => frame(b'C', format!("{command}\0").as_bytes()),
+            b'Q' => [frame(b'C', format!("{command}\0").as_bytes()), frame(b'Z', ready)].concat(),
+            _ => frame(b'Z', ready),
+        }
+    }
+
+    /// An engine behind these cycles of a client, each with the status behind it; the answer to the last may be missing.
+    fn behind(policy: &Policy, dialect: Dialect, cycles: &[(Vec<u8>, &str)]) -> Engine {
+        let (mut engine, mut client) = (Engine::new(Arc::new(policy.clone()), dialect, 1), Client::default());
+        for (cycle, ready) in cycles {
+            engine.handle_frontend(Duration::ZERO, cycle, &mut client).expect("frames");
+            while let Some(front) = engine.outstanding.front().filter(|_| !ready.is_empty()) {
+                let bytes = answer(front.tag, ready.as_bytes(), "SELECT 1");
+                engine.handle_backend(Duration::ZERO, &bytes, &mut client).expect("frames");
+            }
+        }
+        engine
+    }
+
+    /// All that a cycle changes. Where the transaction is on its way to its first statement is told by its classes too.
+    fn left_behind(engine: &mut Engine) -> String {
+        engine.unit.gate = Gate::Passed;
+        let Engine { state, unit, journal, outstanding, fingerprints, .. } = engine;
+        format!("{state:?} {unit:?} {journal:?} {outstanding:?} {:?}", fingerprints.unnamed)
+    }
+
+    /// Whether a cycle is taken at once behind those; and if so, that it leaves behind what its requests do one by one.
+    #[track_caller]
+    fn takes(policy: &Policy, dialect: Dialect, cycles: &[(Vec<u8>, &str)], cycle: &[u8]) -> bool {
+        let [mut whole, mut apart] = [(); 2].map(|()| behind(policy, dialect, cycles));
+        let (mut client, now) = (Client::default(), Duration::from_secs(1));
+        // Of a statement that was watched.
+        for engine in [&mut whole, &mut apart] {
+            engine.fingerprints.unnamed = Fingerprint::of(b"SELECT 2");
+        }
+        let Some(taken) = whole.take_cycle(now, cycle, &mut client) else { return false };
+        let mut at = 0;
+        for frame in frames(cycle) {
+            let rest = &cycle[at + frame.len()..];
+            let step = apart.request(now, frame[0], frame, rest, &mut client);
+            assert!(matches!(step, Some(Step::Forward)));
+            at += frame.len();
+        }
+        assert_eq!(taken, at);
+        assert_eq!(left_behind(&mut whole), left_behind(&mut apart));
+        true
+    }
+
+    #[test]
+    fn a_whole_cycle_leaves_behind_what_its_requests_do() {
+        let modes = [Mode::Transparent, Mode::Observe];
+        let policies = modes.map(|mode| Policy { mode, begin: Begin::Immediate, ..Policy::default() });
+        let prepared = [parse("s", "UPDATE t SET a = 1"), parse("c", "COMMIT"), sync()].concat();
+        let unnamed = [parse("", "SELECT 1"), bind("", ""), execute(""), sync()].concat();
+        let [commit, data] = ["c", "s"].map(|name| [bind("", name), sync()].concat());
+        let before = [
+            vec![(unnamed.clone(), "I")],
+            vec![(unnamed.clone(), "I"), (prepared.clone(), "I"), (data, "I")],
+            vec![(unnamed.clone(), "I"), (query("BEGIN"), "T"), (query("SELECT 1"), "T")],
+            vec![(prepared.clone(), "I"), (query("BEGIN"), "T"), (unnamed.clone(), "T"), (commit, "T")],
+            vec![
+                (unnamed.clone(), "I"),
+                (query("BEGIN"), "T"),
+                (query("SELECT 1"), "T"),
+                (query("SELECT 2"), ""),
+            ],
+        ];
+        let cycles = [
+            query("SELECT 1"),
+            query("update t set a = 1;"),
+            unnamed,
+            [parse("", "DELETE FROM t"), bind("", ""), describe("P"), execute(""), sync()].concat(),
+            [bind("", "s"), execute(""), sync()].concat(),
+            [bind("", "s"), describe("P"), execute(""), sync()].concat(),
+        ];
+        for (policy, dialect) in
+            policies.iter().flat_map(|policy| [(policy, Dialect::Postgres), (policy, Dialect::Cockroach)])
+        {
+            for (before, cycle) in
+                before.iter().flat_map(|before| cycles.iter().map(move |cycle| (before, cycle)))
+            {
+                assert!(takes(policy, dialect, before, cycle), "{}", cycle.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn what_needs_a_look_is_not_taken_at_once() {
+        let policy = Policy { begin: Begin::Immediate, ..Policy::default() };
+        let unnamed = ([parse("", "SELECT 1"), bind("", ""), execute(""), sync()].concat(), "I");
+        let named = ([parse("c", "COMMIT"), sync()].concat(), "I");
+        let calm = [unnamed.clone(), named];
+        for cycle in [
+            query("SELECT 1; SELECT 2"),
+            query("COMMIT"),
+            query("SELECT 1 /* reprise:off */"),
+            [bind("", "c"), execute(""), sync()].concat(),
+            [bind("p", "s"), execute("p"), sync()].concat(),
+            [bind("", "s"), execute("p"), sync()].concat(),
+            [bind("p", "s"), execute(""), sync()].concat(),
+            [bind("", "s"), describe("Ss"), execute(""), sync()].concat(),
+            [bind("", ""), execute(""), sync()].concat(),
+            [parse("", "SELECT 1"), bind("", "s"), execute(""), sync()].concat(),
+            [parse("n", "SELECT 1"), bind("", "n"), execute(""), sync()].concat(),
+            [parse("n", "SELECT 1"), bind("", ""), execute(""), sync()].concat(),
+            [parse("", "SELECT pg_advisory_lock(1)"), bind("", ""), execute(""), sync()].concat(),
+            [parse("", "COMMIT"), bind("", ""), execute(""), sync()].concat(),
+            [bind("", "s"), execute("")].concat(),
+            [bind("", "s"), execute(""), frame(b'H', b"")].concat(),
+        ] {
+            assert!(!takes(&policy, Dialect::Postgres, &calm, &cycle), "{}", cycle.escape_ascii());
+        }
+        let begin = (query("BEGIN"), "T");
+        let simple = query("SELECT 1");
+        // Where the client has the server take COPY data, where its first statement is still to come, and in the middle of a batch.
+        let copies = (query("COPY t FROM STDIN"), "");
+        let flushed = ([parse("n", "SELECT 1"), frame(b'H', b"")].concat(), "T");
+        for (before, is_taken) in [
+            (vec![begin.clone()], false),
+            (vec![begin.clone(), (simple.clone(), "T")], true),
+            (vec![begin.clone(), (simple.clone(), "T"), flushed], false),
+            (vec![begin.clone(), (simple.clone(), "")], true),
+            (vec![(simple.clone(), "")], false),
+        ] {
+            assert_eq!(takes(&policy, Dialect::Postgres, &before, &simple), is_taken);
+        }
+        let mut engine = behind(&policy, Dialect::Postgres, &[begin, (simple.clone(), "T"), copies]);
+        let copy_in = frame(b'G', &[0; 3]);
+        engine.handle_backend(Duration::ZERO, &copy_in, &mut Client::default()).expect("frames");
+        assert_eq!(engine.take_cycle(Duration::ZERO, &simple, &mut Client::default()), None);
+        let mut engine = behind(&policy, Dialect::Postgres, &[unnamed]);
+        engine.discarding = true;
+        assert_eq!(engine.take_cycle(Duration::ZERO, &simple, &mut Client::default()), None);
+        let ignores = Policy { lock_table: LockTable::Ignore, ..policy };
+        assert!(!takes(&ignores, Dialect::Cockroach, &[], &simple));
     }
 }

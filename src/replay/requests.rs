@@ -159,7 +159,7 @@ impl Engine {
     }
 
     /// One frame of the client, and what has come behind it. `None` if it must wait for a place, to be handed in again.
-    fn request(
+    pub(super) fn request(
         &mut self,
         now: Duration,
         tag: u8,
