@@ -3,7 +3,7 @@
 //! A name stands for what the server took under it: a Parse that fails, or is passed over, leaves what was there before. So
 //! names change when the server answers, in the order of its answers.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::statement::{Class, Classes};
 
@@ -11,7 +11,7 @@ use super::statement::{Class, Classes};
 /// kept, so that for most sessions everything stays empty and a lookup costs nothing.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
-    statements: HashMap<Box<[u8]>, Classes>,
+    statements: BTreeMap<Box<[u8]>, Classes>,
     unnamed_statement: Classes,
     /// Requests that change a name and are not answered yet, in the order in which they were sent.
     in_flight: VecDeque<Change>,
@@ -19,7 +19,7 @@ pub(super) struct Prepared {
     announced: bool,
     /// Number of the batch that is being sent.
     batch: u32,
-    portals: HashMap<Box<[u8]>, Classes>,
+    portals: BTreeMap<Box<[u8]>, Classes>,
     unnamed_portal: Classes,
 }
 
@@ -156,7 +156,7 @@ impl Prepared {
 /// replayed.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    made: HashSet<Box<[u8]>>,
+    made: BTreeSet<Box<[u8]>>,
     unnamed: Unnamed,
     closed_from_before: bool,
     /// Which statement a name stands for cannot be known when it is used.
