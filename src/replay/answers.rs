@@ -291,7 +291,7 @@ impl Engine {
             if frame_tag == tag::READY_FOR_QUERY {
                 self.unit.conflict_status.get_or_insert(self.status);
                 self.unit.left |= self.status == Status::Idle;
-                if self.ended_before_its_last_statement() {
+                if self.ended_before_its_last_statement(front) {
                     scan.skip(out);
                     return self.in_doubt(now, out);
                 }
@@ -311,9 +311,12 @@ impl Engine {
     }
 
     /// Whether the transaction is over although statements of it are still to be run: they run outside of it, each in one of its
-    /// own. The rules of what is sent rule that out too.
-    fn ended_before_its_last_statement(&self) -> bool {
-        self.unit.explicit && self.status == Status::Idle && self.outstanding.has_journalled_statement()
+    /// own. The rules of what is sent rule that out too. Behind a ROLLBACK of ours it is about to be opened again.
+    fn ended_before_its_last_statement(&self, front: Request) -> bool {
+        self.unit.explicit
+            && self.status == Status::Idle
+            && front.owner != Owner::Control(Control::Restart)
+            && self.outstanding.has_journalled_statement()
     }
 
     /// A statement that the server has taken, in whatever attempt: its name outlives it.

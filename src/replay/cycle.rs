@@ -52,6 +52,7 @@ impl Engine {
         };
         begins
             && !self.discarding
+            && !self.outstanding.is_skipping()
             && !self.outstanding.is_copying()
             && self.outstanding.len() + REQUESTS <= REQUESTS_MAX
             && !self.may_ignore_locks()
@@ -74,7 +75,8 @@ impl Engine {
         match (cycle.bound, cycle.text) {
             (None, sql) => sql.is_some_and(|sql| Classes::of(sql) == data),
             (Some(statement), sql) => {
-                self.outstanding.prepared.surely_works_on_data(statement)
+                (statement.is_empty() || self.unit.prepared() == Classes::default())
+                    && self.outstanding.prepared.surely_works_on_data(statement)
                     && sql.is_none_or(|sql| Self::classes_of_prepared(sql) == data)
             }
         }

@@ -116,6 +116,12 @@ impl Prepared {
         self.in_flight.is_empty() && settled == data
     }
 
+    /// Whether a statement with a name may do more than read and write rows.
+    pub(super) fn does_more_than_data(&self) -> bool {
+        let more = |change: &Change| change.classes.is_some_and(|classes| !classes.only_data());
+        !self.statements.is_empty() || self.in_flight.iter().any(|it| !it.statement.is_empty() && more(it))
+    }
+
     /// The unnamed portal is bound to such a statement.
     pub(super) fn bind_data(&mut self) {
         self.unnamed_portal = Class::Data.into();

@@ -345,7 +345,8 @@ impl Engine {
             None if effect == Effect::Commits => self.commit_request(tag, next),
             None => Step::Forward,
         };
-        if self.outstanding.push(tag, Owner::Journalled(number)) {
+        let is_run = self.outstanding.push(tag, Owner::Journalled(number));
+        if is_run {
             if effect.ends() {
                 self.outstanding.mark_commit();
             }
@@ -360,7 +361,7 @@ impl Engine {
             // The server passes over it: there is no answer to wait for.
             entry.delivered.complete = true;
         }
-        self.cycle_position(tag, effect);
+        self.cycle_position(tag, if is_run { effect } else { Effect::None });
         step
     }
 
@@ -398,7 +399,7 @@ impl Engine {
     fn classes(&mut self, tag: u8, body: &[u8]) -> Classes {
         let unclear = || Class::Unclear.into();
         match tag {
-            tag::QUERY => frontend::query(body).map_or_else(unclear, Classes::of),
+            tag::QUERY => self.with_executed(frontend::query(body).map_or_else(unclear, Classes::of)),
             tag::PARSE => {
                 let parse = Parse::view(body);
                 let classes = parse.map_or_else(unclear, |parse| Self::classes_of_prepared(parse.sql));
@@ -415,10 +416,14 @@ impl Engine {
                 if bound.is_none() {
                     self.unit.names.lose();
                 }
-                bound.map_or_else(Classes::default, only_named)
+                let executed =
+                    if bind.statement.is_empty() { Classes::default() } else { self.unit.prepared() };
+                bound.map_or_else(Classes::default, only_named).union(executed)
             }
-            tag::EXECUTE => frontend::execute(body)
-                .map_or_else(unclear, |portal| self.outstanding.prepared.execute(portal)),
+            tag::EXECUTE => self.with_executed(
+                frontend::execute(body)
+                    .map_or_else(unclear, |portal| self.outstanding.prepared.execute(portal)),
+            ),
             tag::DESCRIBE => {
                 if let Some(name) = frontend::statement_target(body) {
                     self.unit.crosses = self.unit.names.use_statement(name);
@@ -434,6 +439,15 @@ impl Engine {
             }
             tag::FUNCTION_CALL => Class::Data.into(),
             _ => Classes::default(),
+        }
+    }
+
+    /// The classes of what is run, where an EXECUTE may run what was prepared by a Parse: which of them is not read.
+    fn with_executed(&self, classes: Classes) -> Classes {
+        if classes.has(Class::Execute) && self.outstanding.prepared.does_more_than_data() {
+            classes.union(Class::Unclear.into())
+        } else {
+            classes
         }
     }
 }

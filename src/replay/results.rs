@@ -215,6 +215,10 @@ impl Engine {
         if differs {
             return self.give_up_on_difference(now, number, out);
         }
+        if self.outstanding.is_skipping() && matches!(self.state, State::Committing) {
+            // What might have ended the transaction is passed over: the client's Sync is still to come.
+            self.state = State::Open;
+        }
         if let State::Replaying { sent, since } = self.state
             && self.outstanding.is_skipping()
         {

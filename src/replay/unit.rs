@@ -182,6 +182,17 @@ impl Unit {
         Self { cursors_from_before, settings_prepared, locks_prepared, ..Self::new(started) }
     }
 
+    /// What a Bind of a statement with a name may run, where a PREPARE has made one of those that EXECUTE is asked about.
+    pub(super) fn prepared(&self) -> Classes {
+        let made =
+            [Class::PreparedSetting, Class::PreparedLock].into_iter().any(|class| self.classes.has(class));
+        if made || self.settings_prepared || self.locks_prepared {
+            Class::Execute.into()
+        } else {
+            Classes::default()
+        }
+    }
+
     /// A request came: what it runs counts, and a BEGIN makes the transaction an explicit one.
     pub(super) fn count(&mut self, tag: u8, classes: Classes) {
         let begins = classes.has(Class::Begin);
