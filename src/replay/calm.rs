@@ -71,10 +71,10 @@ impl Engine {
                 Fit::Foreign => return false,
             }
             if frame[0] == tag::READY_FOR_QUERY {
-                break;
+                return next.is_none() && taken == bytes.len();
             }
         }
-        next.is_none() && taken == bytes.len()
+        false
     }
 
     /// Notes the answers to all requests as ones that the client has been shown.
@@ -95,7 +95,6 @@ impl Engine {
                 }
                 tag::COMMAND_COMPLETE => self.note_end(number, &frame[HEADER_BYTES..]),
                 tag::PARSE_COMPLETE => self.note_parsed(front, frame[0]),
-
                 _ => {}
             }
             if front.fit(frame[0]) == Fit::Ends {
@@ -175,6 +174,15 @@ mod tests {
         answered(&mut engine, &mut client, &notice);
         answered(&mut engine, &mut client, DONE);
         assert!(engine.awaits_answer(), "that was the end of the notice");
+    }
+
+    #[test]
+    fn what_only_ends_like_a_ready_for_query_is_none() {
+        let (mut engine, mut client) = begun(Policy::default(), Dialect::Postgres);
+        let flushed = [frame(b'D', b"P\0"), frame(b'H', b"")].concat();
+        assert_eq!(engine.handle_frontend(Duration::ZERO, &flushed, &mut client), Ok(flushed.len()));
+        answered(&mut engine, &mut client, &frame(b'T', b"\0\x01vZ\0\0\0\x05I"));
+        assert!(engine.is_busy(), "it was a RowDescription");
     }
 
     #[test]
