@@ -45,8 +45,9 @@ pub(super) struct Outlet<'a> {
     pub(super) to_client: Sink<'a>,
     pub(super) to_server: Sink<'a>,
     pub(super) ledger: &'a mut Ledger,
+    /// When the session began: its times count from there.
     pub(super) clock: Instant,
-    /// The time of the call, since then.
+    /// The time of the call.
     pub(super) now: Duration,
     pub(super) closed: bool,
 }

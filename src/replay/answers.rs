@@ -311,12 +311,15 @@ impl Engine {
     }
 
     /// Whether the transaction is over although statements of it are still to be run: they run outside of it, each in one of its
-    /// own. The rules of what is sent rule that out too. Behind a ROLLBACK of ours it is about to be opened again.
+    /// own. The rules of what is sent rule that out too. Behind a ROLLBACK of ours that is sent with what opens the transaction, it
+    /// is about to be opened again.
     fn ended_before_its_last_statement(&self, front: Request) -> bool {
+        let opens = |number| number < self.unit.opening;
+        let reopens = || self.outstanding.first_journalled().is_some_and(opens);
         self.unit.explicit
             && self.status == Status::Idle
-            && front.owner != Owner::Control(Control::Restart)
             && self.outstanding.has_journalled_statement()
+            && !(front.owner == Owner::Control(Control::Restart) && reopens())
     }
 
     /// A statement that the server has taken, in whatever attempt: its name outlives it.

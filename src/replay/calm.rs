@@ -77,7 +77,7 @@ impl Engine {
         false
     }
 
-    /// Notes the answers to all requests as ones that the client has been shown.
+    /// Notes the answers to all requests, which are in the journal, as ones that the client has been shown.
     fn note_answers(&mut self, bytes: &[u8], digests: bool) {
         let (mut start, mut end) = (0, 0);
         let mut shown = Delivered::default();
@@ -143,17 +143,21 @@ mod tests {
 
     use super::*;
     use crate::replay::client::{Client, frame};
-    use crate::replay::{Begin, Dialect, LockTable, Policy};
+    use crate::replay::{Begin, Dialect, LockTable, Mode, Policy};
 
     const DONE: &[u8] = b"C\0\0\0\x0bCOMMIT\0Z\0\0\0\x05T";
 
     /// An engine at the end of the first cycle of a transaction.
     fn begun(policy: Policy, dialect: Dialect) -> (Engine, Client) {
         let (mut engine, mut client) = (Engine::new(Arc::new(policy), dialect, 1), Client::default());
-        asked(&mut engine, &mut client, b"BEGIN\0");
-        answered(&mut engine, &mut client, b"C\0\0\0\x0aBEGIN\0Z\0\0\0\x05T");
+        asked_and_opened(&mut engine, &mut client);
         client.0.clear();
         (engine, client)
+    }
+
+    fn asked_and_opened(engine: &mut Engine, client: &mut Client) {
+        asked(engine, client, b"BEGIN\0");
+        answered(engine, client, b"C\0\0\0\x0aBEGIN\0Z\0\0\0\x05T");
     }
 
     fn asked(engine: &mut Engine, client: &mut Client, sql: &[u8]) {
@@ -163,6 +167,51 @@ mod tests {
 
     fn answered(engine: &mut Engine, client: &mut Client, bytes: &[u8]) {
         assert_eq!(engine.handle_backend(Duration::from_secs(1), bytes, client), Ok(bytes.len()));
+    }
+
+    /// All that answers change, and what the client got.
+    fn left_behind(engine: &Engine, client: &Client) -> String {
+        let Engine { state, status, unit, journal, outstanding, .. } = engine;
+        format!("{state:?} {status:?} {unit:?} {journal:?} {outstanding:?} {:?}", client.0)
+    }
+
+    #[test]
+    fn answers_come_to_the_same_whole_and_frame_by_frame() {
+        let batch = [frame(b'P', b"\0SELECT v\0\0\0"), frame(b'B', &[0; 8]), frame(b'D', b"P\0")].concat();
+        let batch = [batch, frame(b'E', &[0; 5]), frame(b'S', b"")].concat();
+        let rows = [frame(b'T', b"\0\0"), frame(b'D', b"\0\x01one"), frame(b'D', b"\0\x01two")].concat();
+        let of_batch =
+            [frame(b'1', b""), frame(b'2', b""), rows.clone(), frame(b'C', b"SELECT 2\0")].concat();
+        let of_query = [rows, frame(b'C', b"SELECT 2\0"), frame(b'I', b"")].concat();
+        let query = |sql: &[u8]| frame(b'Q', sql);
+        for (mode, opens) in Mode::ALL.into_iter().flat_map(|mode| [(mode, true), (mode, false)]) {
+            let asked = [
+                (batch.clone(), of_batch.clone(), [b'T', b'I']),
+                (query(b"SELECT v\0"), of_query.clone(), [b'T', b'I']),
+                (
+                    query(b"SELECT v; COMMIT\0"),
+                    [&of_query[..], b"C\0\0\0\x0bCOMMIT\0"].concat(),
+                    [b'I', b'I'],
+                ),
+                ([query(b"SELECT v\0"), batch.clone()].concat(), of_query.clone(), [b'T', b'I']),
+            ];
+            for (requests, answers, statuses) in asked {
+                let ready = frame(b'Z', &statuses[usize::from(!opens)..][..1]);
+                let answers = [answers, ready].concat();
+                let play = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+                    let policy = Arc::new(Policy { mode, ..Policy::default() });
+                    let (mut engine, mut client) =
+                        (Engine::new(policy, Dialect::Postgres, 1), Client::default());
+                    if opens {
+                        asked_and_opened(&mut engine, &mut client);
+                    }
+                    engine.handle_frontend(Duration::ZERO, &requests, &mut client).expect("frames");
+                    pieces.for_each(|piece| answered(&mut engine, &mut client, piece));
+                    left_behind(&engine, &client)
+                };
+                assert_eq!(play(&mut std::iter::once(&answers[..])), play(&mut frames(&answers)));
+            }
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ struct Cycle<'a> {
 
 impl Engine {
     /// Takes such a cycle at the start of the client's bytes. Returns how many they are, to be passed on as they are; `None` if
-    /// something else is there, or something is to be decided.
+    /// something else is there, or something is to be decided: then the transaction may have begun, and nothing else has changed.
     pub(super) fn take_cycle(&mut self, now: Duration, bytes: &[u8], out: &mut impl Output) -> Option<usize> {
         if !self.may_take_cycle(out) {
             return None;
@@ -59,8 +59,8 @@ impl Engine {
             && !out.watches()
     }
 
-    /// Whether the next cycle of the client's own transaction begins, behind the one that opened it and the next one. What stands
-    /// against a replay would have ended this state.
+    /// Whether a cycle of the client's own transaction begins, from the third one on. What stands against a replay would have ended
+    /// this state.
     fn goes_on_calmly(&self, out: &impl Output) -> bool {
         let passes = match self.unit.gate {
             Gate::Passed => true,
@@ -101,7 +101,7 @@ impl Engine {
             _ => Effect::None,
         };
         let first = self.journal.push_cycle(bytes, effect);
-        self.outstanding.push_cycle(frames(bytes).map(|frame| (frame[0], effect(frame[0]).ends())), first);
+        self.outstanding.push_cycle(bytes, first, |tag| effect(tag).ends());
         if !self.unit.explicit {
             self.state = State::Committing;
         }

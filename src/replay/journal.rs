@@ -136,6 +136,9 @@ impl Journal {
     pub(super) fn push_cycle(&mut self, cycle: &[u8], effect: impl Fn(u8) -> Effect) -> usize {
         let (first, mut start) = (self.entries.len(), self.bytes.len());
         self.bytes.extend_from_slice(cycle);
+        if self.entries.capacity() == 0 {
+            self.entries.reserve_exact(frames(cycle).count());
+        }
         for frame in frames(cycle) {
             self.entries.push(Entry::new(start, frame[0], effect(frame[0])));
             start += frame.len();

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::owner::{Control, Owner};
 use super::prepared::Prepared;
+use crate::wire::frames;
 use crate::wire::frontend::{self, tag};
 
 /// A request without its answer yet.
@@ -140,11 +141,15 @@ impl Outstanding {
         true
     }
 
-    /// The requests of a whole cycle go out, which change no name: the journal has them from number `first`
-    /// on. With each type byte comes whether it may commit.
-    pub(super) fn push_cycle(&mut self, cycle: impl Iterator<Item = (u8, bool)>, first: usize) {
-        for (number, (tag, commits)) in (first..).zip(cycle) {
-            self.requests.push_back(Request { commits, ..Request::new(tag, Owner::Journalled(number)) });
+    /// The requests of a whole cycle go out, which change no name: the journal has them from number `first` on. Whether each may
+    /// commit is told by its type.
+    pub(super) fn push_cycle(&mut self, cycle: &[u8], first: usize, commits: impl Fn(u8) -> bool) {
+        if self.requests.capacity() == 0 {
+            self.requests.reserve_exact(frames(cycle).count());
+        }
+        for (number, frame) in (first..).zip(frames(cycle)) {
+            let request = Request::new(frame[0], Owner::Journalled(number));
+            self.requests.push_back(Request { commits: commits(frame[0]), ..request });
             self.journalled += 1;
         }
         self.in_batch = false;

@@ -122,7 +122,7 @@ impl Prepared {
         !self.statements.is_empty() || self.in_flight.iter().any(|it| !it.statement.is_empty() && more(it))
     }
 
-    /// The unnamed portal is bound to such a statement.
+    /// The unnamed portal is bound to a statement that reads and writes rows.
     pub(super) fn bind_data(&mut self) {
         self.unnamed_portal = Class::Data.into();
     }

@@ -1,6 +1,5 @@
 //! A conflict and what follows: drain, pause, send the journal again, catch up.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use super::cause::Cause;
@@ -75,9 +74,10 @@ impl Engine {
             () if replaying => Phase::Replay,
             () => Phase::Statement,
         };
+        let opening = self.note_opening(now, out);
         self.note_conflict(now, sqlstate, phase, number, scan.body(), out);
         self.replay_ended(now, out);
-        self.note_opening_failed(now, out);
+        opening.into_iter().for_each(|elapsed| out.report(Event::ReplayEnded { elapsed }));
         self.keep_original(scan.body());
         (self.unit.conflict_at, self.unit.conflict_status) = (number, None);
         match self.refusal(number) {
@@ -95,22 +95,27 @@ impl Engine {
         }
     }
 
-    /// If what opens the transaction was being sent again, that was an attempt, though nothing else of it was run.
-    fn note_opening_failed(&mut self, now: Duration, out: &mut impl Output) {
-        if let State::BackingOff { since, .. } | State::Queued { since, .. } = self.state {
-            self.unit.next_attempt(now);
-            self.report_replay(0..self.unit.opening, out);
-            out.report(Event::ReplayEnded { elapsed: now.saturating_sub(since) });
+    /// If what opens the transaction was being sent again, that was an attempt, though nothing else of it is run: how long it
+    /// took.
+    fn note_opening(&mut self, now: Duration, out: &mut impl Output) -> Option<Duration> {
+        let (State::BackingOff { since, .. } | State::Queued { since, .. }) = self.state else { return None };
+        let took = now.saturating_sub(since);
+        if matches!(self.state, State::BackingOff { until: None, .. }) {
+            self.unit.waited += took;
         }
+        self.unit.attempts += 1;
+        self.unit.attempt_began = since;
+        self.report_replay(self.unit.opening, out);
+        Some(took)
     }
 
-    /// Reports that these requests go out again.
-    fn report_replay(&self, requests: Range<usize>, out: &mut impl Output) {
-        let entries = self.journal.entries_from(requests.start);
+    /// Reports that so many requests go out again.
+    fn report_replay(&self, requests: usize, out: &mut impl Output) {
+        let entries = self.journal.entries_from(0).iter().take(requests);
         out.report(Event::ReplayStarted {
             attempt: self.unit.attempts,
-            journal_bytes: self.journal.frames(requests.clone()).len(),
-            statements: entries.iter().take(requests.len()).filter(|entry| entry.is_statement()).count(),
+            journal_bytes: self.journal.frames(0..requests).len(),
+            statements: entries.filter(|entry| entry.is_statement()).count(),
         });
     }
 
@@ -300,7 +305,7 @@ impl Engine {
         out.backend(&bytes);
         self.state = State::Replaying { sent, since: now };
         self.unit.next_attempt(now);
-        self.report_replay(0..self.journal.len(), out);
+        self.report_replay(self.journal.len(), out);
         if self.outstanding.is_empty() {
             self.go_on(now, false, out);
         }
@@ -327,7 +332,9 @@ impl Engine {
         self.deliver_settings(out);
         // What the client asked to cancel is answered.
         self.unit.cancelled = false;
-        let ended = self.unit.at_cycle_start && self.journal.entries_from(0).iter().any(|e| e.effect.ends());
+        let ended = self.unit.at_cycle_start
+            && !self.outstanding.is_skipping()
+            && self.journal.entries_from(0).iter().any(|e| e.effect.ends());
         self.state = if ended { State::Committing } else { State::Open };
         if ready {
             self.settle(now, true, out);
@@ -454,10 +461,7 @@ fn copies_ended(mut frames: &[u8]) -> usize {
 /// times, what uses it waits until it is known which one it is: an earlier attempt may have left a ROLLBACK there.
 fn written_at_once(requests: &[Entry], controls: bool) -> usize {
     let (mut shown, mut ends, mut cycle_ended) = (false, false, false);
-    for (at, entry) in requests.iter().enumerate() {
-        if entry.tag == tag::COPY_DATA {
-            continue;
-        }
+    for (at, entry) in requests.iter().enumerate().filter(|(_, entry)| entry.tag != tag::COPY_DATA) {
         let cycle_begins = std::mem::replace(&mut cycle_ended, entry.is_cycle_end());
         if at > 0 && ((shown && entry.effect.ends()) || (ends && cycle_begins) || (controls && entry.crosses))
         {
