@@ -91,7 +91,6 @@ impl Engine {
                 self.fingerprints.unnamed = None;
             }
         }
-        self.unit.names.end_cycle();
         let runs = if cycle.bound.is_some() { tag::EXECUTE } else { tag::QUERY };
         self.unit.count(runs, data);
         let [run, sync] = [runs, tag::SYNC].map(|tag| self.effect(tag, data));
@@ -102,9 +101,8 @@ impl Engine {
         };
         let first = self.journal.push_cycle(bytes, effect);
         self.outstanding.push_cycle(bytes, first, |tag| effect(tag).ends());
-        if !self.unit.explicit {
-            self.state = State::Committing;
-        }
+        let end = if cycle.bound.is_some() { tag::SYNC } else { tag::QUERY };
+        self.cycle_position(end, effect(end));
     }
 }
 

@@ -107,13 +107,7 @@ impl Prepared {
 
     /// Whether this statement is known to read and write rows, and to go on doing so: no answer that is to come changes any name.
     pub(super) fn surely_works_on_data(&self, statement: &[u8]) -> bool {
-        let data = Classes::from(Class::Data);
-        let settled = match statement {
-            [] => self.unnamed_statement,
-            _ if self.statements.is_empty() => data,
-            _ => self.statements.get(statement).copied().unwrap_or(data),
-        };
-        self.in_flight.is_empty() && settled == data
+        self.in_flight.is_empty() && self.statement(statement) == Some(Class::Data.into())
     }
 
     /// Whether a statement with a name may do more than read and write rows.

@@ -28,13 +28,12 @@ impl Engine {
         let left = self.unit.ended && self.dialect == Dialect::Cockroach;
         let committed = left || self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
         let functions = Functions::named(self.journal.all());
+        let sent = self.sent(from, number);
         if committed || failed.is_some_and(|e| e.effect == Effect::Defines || self.defines(number, e)) {
             Some(Reason::CommittedInside)
         } else if self.unit.explicit && failed.is_some_and(|e| e.effect.ends() && shown(e)) {
             Some(Reason::PartlyDelivered)
-        } else if may_have_been_revived(self.sent(from, number))
-            || opens_in_doubt(before, self.sent(from, number))
-        {
+        } else if may_have_been_revived(sent) || opens_in_doubt(before, sent) {
             Some(Reason::PipelinedPastEnd)
         } else if functions.lock {
             Some(Reason::AdvisoryLock)

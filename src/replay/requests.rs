@@ -384,7 +384,7 @@ impl Engine {
 
     /// Notes where in a cycle the client is, and whether the cycle that it has ended may end the transaction.
     #[inline]
-    fn cycle_position(&mut self, tag: u8, effect: Effect) {
+    pub(super) fn cycle_position(&mut self, tag: u8, effect: Effect) {
         self.unit.cycle_ends |= effect.ends();
         self.unit.at_cycle_start = frontend::ends_cycle(tag);
         if self.unit.at_cycle_start {

@@ -7,8 +7,8 @@ use super::engine::Engine;
 use super::owner::Owner;
 use super::scan::Scan;
 use super::state::State;
-use crate::wire::Header;
 use crate::wire::backend::tag;
+use crate::wire::frames;
 
 impl Engine {
     /// Takes the whole rows that follow the one at hand, which the client gets, along with it.
@@ -46,16 +46,13 @@ impl Engine {
 impl Scan<'_> {
     /// Goes on to the end of the whole frames of this type that follow the one at hand. Returns how many they are.
     fn take_along(&mut self, frame_tag: u8) -> u64 {
-        let mut frames = 0;
+        let mut count = 0;
         // A length that is impossible is told of when it is the turn of its frame.
-        while let Ok(Some(header)) = Header::parse(&self.bytes[self.end..])
-            && header.tag == frame_tag
-            && header.frame_bytes <= self.bytes.len() - self.end
-        {
-            self.end += header.frame_bytes;
-            frames += 1;
+        for frame in frames(&self.bytes[self.end..]).take_while(|frame| frame[0] == frame_tag) {
+            self.end += frame.len();
+            count += 1;
         }
-        frames
+        count
     }
 }
 
