@@ -7,7 +7,7 @@ use crate::replay::{Outcome, Reason, TransactionEnd};
 
 const REASONS: usize = Reason::ALL.len();
 
-/// The figures of a session. Only the session itself adds to them; everybody may read.
+/// The figures of a session, or of all transactions of one shape. One thread at a time adds to them; everybody may read.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     transactions: AtomicU64,
@@ -42,8 +42,9 @@ pub(super) struct Sums {
 }
 
 impl Figures {
-    /// Counts a transaction that took so long.
-    pub(super) fn count(&self, end: &TransactionEnd, micros: u64) {
+    /// Counts a transaction that stands for so many that took so long each.
+    pub(super) fn count(&self, end: &TransactionEnd, micros: u64, stands_for: u64) {
+        let add = |counter, number: u64| add(counter, number.saturating_mul(stands_for));
         add(&self.transactions, 1);
         add(&self.micros, micros);
         match obstacle(end) {
@@ -107,7 +108,7 @@ fn obstacle(end: &TransactionEnd) -> Option<Reason> {
 
 /// There is one writer: two plain accesses cost less than an atomic addition.
 fn add(counter: &AtomicU64, number: u64) {
-    counter.store(counter.load(Relaxed).wrapping_add(number), Relaxed);
+    counter.store(counter.load(Relaxed).saturating_add(number), Relaxed);
 }
 
 pub(super) fn micros(duration: std::time::Duration) -> u64 {
@@ -115,15 +116,6 @@ pub(super) fn micros(duration: std::time::Duration) -> u64 {
 }
 
 impl Sums {
-    /// Those of a transaction that stands for so many that took so long each.
-    pub(super) fn of(end: &TransactionEnd, micros: u64, stands_for: u64) -> Self {
-        let one = Figures::default();
-        one.count(end, micros);
-        let mut sums = one.sums();
-        sums.numbers().for_each(|sum| *sum = sum.saturating_mul(stands_for));
-        sums
-    }
-
     /// Adds those of others.
     pub(super) fn add(&mut self, other: &Self) {
         self.numbers().zip(other.clone().numbers()).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
@@ -174,7 +166,7 @@ mod tests {
     #[test]
     fn a_sample_corrects_what_was_counted() {
         let figures = Figures::default();
-        (0..20).for_each(|_| figures.count(&TransactionEnd::CALM, 100));
+        (0..20).for_each(|_| figures.count(&TransactionEnd::CALM, 100, 1));
         figures.correct(Reason::AdvisoryLock, 16, 150);
         let sums = figures.sums();
         assert_eq!((sums.transactions, sums.replayable, sums.replayable_micros), (20, 4, 0));
@@ -191,9 +183,9 @@ mod tests {
             not_replayable,
             ..TransactionEnd::CALM
         };
-        figures.count(&end(None, Outcome::Committed, 2), 3000);
-        figures.count(&end(Some(Reason::SessionState), Outcome::Committed, 0), 3000);
-        figures.count(&end(Some(Reason::Mode), Outcome::Surfaced(Reason::Mode), 1), 3000);
+        figures.count(&end(None, Outcome::Committed, 2), 3000, 1);
+        figures.count(&end(Some(Reason::SessionState), Outcome::Committed, 0), 3000, 1);
+        figures.count(&end(Some(Reason::Mode), Outcome::Surfaced(Reason::Mode), 1), 3000, 1);
         let sums = figures.sums();
         assert_eq!((sums.transactions, sums.replayable), (3, 2));
         assert_eq!((sums.micros, sums.replayable_micros, sums.retry_micros), (9000, 6000, 4000));

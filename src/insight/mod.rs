@@ -191,7 +191,7 @@ impl Insight {
     pub fn ended(&self, session: &Session, end: &TransactionEnd, now: Duration) -> Option<Story> {
         let (sample, took) = (session.sample(), session.end_transaction(now));
         let outlined = session.is_outlined().then(|| std::mem::take(&mut *session.outline()));
-        session.figures.count(end, took);
+        session.figures.count(end, took, 1);
         if let Some((adviser, mut watch)) = self.adviser.as_ref().zip(session.watch()) {
             let surfaced = matches!(end.outcome, Outcome::Surfaced(_));
             adviser.ended(&session.who.database, &mut watch, surfaced, Instant::now());

@@ -27,18 +27,19 @@ impl<K: Clone + Eq + Hash, V: Default> Top<K, V> {
 
     /// Adds to the weight of a thing. One that is new takes the place of the lightest if there is no other, and that weight.
     pub(super) fn add(&mut self, key: &K, weight: u64) -> &mut V {
-        let mut inherited = 0;
-        if !self.entries.contains_key(key) && self.entries.len() >= self.capacity {
-            let lightest = self.entries.iter().min_by_key(|(_, entry)| entry.weight);
-            if let Some((lightest, weight)) = lightest.map(|(key, entry)| (key.clone(), entry.weight)) {
-                self.entries.remove(&lightest);
-                inherited = weight;
-            }
+        if !self.entries.contains_key(key) {
+            let weight = if self.entries.len() < self.capacity { 0 } else { self.take_lightest() };
+            self.entries.insert(key.clone(), Entry { weight, value: V::default() });
         }
-        let new = || Entry { weight: inherited, value: V::default() };
-        let entry = self.entries.entry(key.clone()).or_insert_with(new);
+        let entry = self.entries.get_mut(key).expect("it is in the table");
         entry.weight += weight;
         &mut entry.value
+    }
+
+    /// Removes the lightest, and returns its weight.
+    fn take_lightest(&mut self) -> u64 {
+        let lightest = self.entries.iter().min_by_key(|(_, entry)| entry.weight).map(|(key, _)| key.clone());
+        lightest.and_then(|key| self.entries.remove(&key)).map_or(0, |entry| entry.weight)
     }
 
     /// What is known of a thing, if it is in the table.

@@ -6,7 +6,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::coverage;
-use super::figures::{Sums, micros};
+use super::figures::{Figures, micros};
 use super::report::{Column, Report, Value, count, number, text};
 use super::shape::Shape;
 use super::statements::Statements;
@@ -58,14 +58,14 @@ pub(super) struct Transactions {
 
 #[derive(Debug)]
 struct Covered {
-    shapes: Top<Shape, Sums>,
-    all: Sums,
+    shapes: Top<Shape, Figures>,
+    all: Figures,
 }
 
 impl Transactions {
     /// Of so many shapes at most.
     pub(super) fn new(entries: usize) -> Self {
-        let covered = Covered { shapes: Top::new(entries), all: Sums::default() };
+        let covered = Covered { shapes: Top::new(entries), all: Figures::default() };
         Self { costs: Mutex::new(Top::new(entries)), covered: Mutex::new(covered) }
     }
 
@@ -90,10 +90,9 @@ impl Transactions {
 
     /// A transaction has ended that stands for so many; it took so long.
     pub(super) fn sampled(&self, shape: &Shape, end: &TransactionEnd, micros: u64, stands_for: u64) {
-        let sums = Sums::of(end, micros, stands_for);
         let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
-        covered.shapes.add(shape, stands_for).add(&sums);
-        covered.all.add(&sums);
+        covered.shapes.add(shape, stands_for).count(end, micros, stands_for);
+        covered.all.count(end, micros, stands_for);
     }
 
     /// The transactions whose retries cost the most.
@@ -120,9 +119,10 @@ impl Transactions {
     /// How many of each shape could be run again, those with the most time first, as rows of the report on coverage.
     pub(super) fn coverage(&self, texts: &Statements) -> Vec<Vec<Value>> {
         let covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut shapes = covered.shapes.heaviest();
+        let shapes = covered.shapes.heaviest().into_iter();
+        let mut shapes: Vec<_> = shapes.map(|(shape, figures)| (shape, figures.sums())).collect();
         shapes.sort_by_key(|(_, sums)| std::cmp::Reverse(sums.micros));
-        let mut others = covered.all.clone();
+        let mut others = covered.all.sums();
         shapes.iter().for_each(|(_, sums)| others.subtract(sums));
         let rows = shapes.iter().map(|(shape, sums)| {
             let statements = match shape.outline.text(texts) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::journal::{Entry, Journal};
 use super::lexer::{Lexer, Token};
@@ -19,6 +19,8 @@ const HARMLESS: [&str; 7] = ["BEGIN", "START", "SET", "RESET", "SHOW", "SAVEPOIN
 const ENDING: [&str; 5] = ["COMMIT", "END", "ROLLBACK", "ABORT", "RELEASE"];
 /// Elements of a text that are read at most.
 pub(super) const TOKENS_MAX: usize = 128;
+/// Room for a statement without its literals, to begin with.
+const NORMAL_BYTES: usize = 512;
 /// Prepared statements of a session that are known by name at most.
 const NAMES_MAX: usize = 1024;
 
@@ -29,23 +31,23 @@ impl Fingerprint {
     }
 
     fn of_statement(mut lexer: Lexer<'_>) -> Self {
-        let mut hash = Xxh3Default::new();
+        let mut normal = Vec::with_capacity(lexer.0.len().min(NORMAL_BYTES));
         let mut other = false;
         for _ in 0..TOKENS_MAX {
             let token = lexer.next_token();
             // A list of literals is one, however long it is.
             if !matches!(token, Some(Token::Other)) {
-                hash.update(if other { b"?" } else { b" " });
+                normal.push(if other { b'?' } else { b' ' });
             }
             other = matches!(token, Some(Token::Other));
             match token {
-                Some(Token::Word(word)) => hash.update(&word.to_ascii_lowercase()),
-                Some(Token::Quoted(name)) => hash.update(name),
+                Some(Token::Word(word)) => normal.extend(word.iter().map(u8::to_ascii_lowercase)),
+                Some(Token::Quoted(name)) => normal.extend_from_slice(name),
                 Some(Token::Other) => {}
                 Some(Token::Semicolon | Token::Unclear) | None => break,
             }
         }
-        Self(hash.digest())
+        Self(xxh3_64(&normal))
     }
 }
 

@@ -66,9 +66,11 @@ impl<'a> Lexer<'a> {
     /// Skips over what is between two elements.
     pub(super) fn skip_blanks_and_comments(&mut self) {
         loop {
-            let text = self.0;
-            let blanks = text.iter().position(|b| !is_blank(*b)).unwrap_or(text.len());
-            self.0 = &text[blanks..];
+            while let [blank, rest @ ..] = self.0
+                && is_blank(*blank)
+            {
+                self.0 = rest;
+            }
             if self.0.starts_with(b"--") {
                 self.skip_line_comment();
             } else if self.0.starts_with(b"/*") {
@@ -207,5 +209,16 @@ const fn is_word_start(byte: u8) -> bool {
 }
 
 const fn is_word(byte: u8) -> bool {
-    is_word_start(byte) || byte.is_ascii_digit() || byte == b'$'
+    IN_WORDS[byte as usize]
 }
+
+/// The bytes that an identifier goes on with: a table, for every byte of most texts is looked up.
+const IN_WORDS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = is_word_start(byte as u8) || (byte as u8).is_ascii_digit() || byte as u8 == b'$';
+        byte += 1;
+    }
+    table
+};

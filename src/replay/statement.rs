@@ -86,14 +86,19 @@ impl Classes {
 
     /// Reads a text. Empty for a text without any statement.
     pub(super) fn of(sql: &[u8]) -> Self {
+        // Most texts are one statement without comments.
+        match memchr::memchr3(b'/', b'-', b';', sql) {
+            None => return Self::of_statement(sql),
+            Some(at) if is_last_semicolon(sql, at) => return Self::of_statement(&sql[..at]),
+            Some(_) => {}
+        }
         let off = if comments_say(sql, SWITCHED_OFF) { Self::OFF } else { 0 };
         Self::of_text(sql).union(Self(off))
     }
 
     fn of_text(sql: &[u8]) -> Self {
         let Some(semicolon) = memchr::memchr(b';', sql) else { return Self::of_statement(sql) };
-        // Whatever it stands in, there is no second statement behind it.
-        if sql[semicolon + 1..].iter().all(u8::is_ascii_whitespace) {
+        if is_last_semicolon(sql, semicolon) {
             return Self::of_statement(&sql[..semicolon]);
         }
         let mut statements = Lexer(sql).statements();
@@ -178,6 +183,11 @@ impl Classes {
     pub(super) const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+}
+
+/// Whether this is a semicolon with nothing behind it: whatever it stands in, there is no second statement.
+fn is_last_semicolon(sql: &[u8], at: usize) -> bool {
+    sql[at] == b';' && sql[at + 1..].iter().all(u8::is_ascii_whitespace)
 }
 
 /// Whether a BEGIN or START TRANSACTION asks for nothing but what is known here: SERIALIZABLE, READ ONLY or READ WRITE.
