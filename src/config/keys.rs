@@ -64,6 +64,12 @@ pub(super) const VARIABLE_PREFIX: &str = "REPRISE_";
 /// Every option, in the order in which they are documented.
 pub static KEYS: &[Key] = &[
     text("proxy", "listen", "127.0.0.1:6432", "Address and port that clients connect to."),
+    integer(
+        "proxy",
+        "threads",
+        "0",
+        "Threads that sessions run on; 0 for half of the processors: the application needs some too.",
+    ),
     integer("proxy", "max_connections", "1000", "Clients served at a time; one more is refused with 53300."),
     integer(
         "proxy",
@@ -354,8 +360,9 @@ pub static RULE_KEYS: &[Key] = &[
 ];
 
 /// The options that are read at the start only, by their paths: sockets, the form of the log, and what is shared by all sessions.
-pub const READ_AT_START: [&str; 12] = [
+pub const READ_AT_START: [&str; 13] = [
     "proxy.listen",
+    "proxy.threads",
     "proxy.unix_socket_directory",
     "retry.max_concurrent_replays",
     "retry.journal_bytes_total",

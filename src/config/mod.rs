@@ -70,6 +70,8 @@ pub struct Config {
 pub struct Proxy {
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Threads for sessions; zero is half of the processors.
+    pub threads: usize,
     /// Clients at a time.
     pub max_connections: usize,
     /// Clients of one user at a time; zero is no limit.

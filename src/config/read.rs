@@ -46,6 +46,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config, Vec<Problem>> {
 fn proxy(reader: &mut Reader<'_>) -> Proxy {
     Proxy {
         listen: reader.read("proxy", "listen", socket_address),
+        threads: reader.read("proxy", "threads", number(0..=1024)) as usize,
         max_connections: reader.read("proxy", "max_connections", number(1..=1_000_000)) as usize,
         max_connections_per_user: reader.read("proxy", "max_connections_per_user", number(0..=1_000_000))
             as usize,

@@ -13,6 +13,7 @@ const COMMITTED: &str = include_str!("../../config.toml");
 fn other_value(key: &Key) -> &'static str {
     let others = BTreeMap::from([
         ("proxy.listen", "[::1]:7000"),
+        ("proxy.threads", "7"),
         ("proxy.max_connections", "7"),
         ("proxy.max_connections_per_user", "7"),
         ("proxy.max_connections_per_address", "7"),

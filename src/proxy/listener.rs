@@ -105,7 +105,7 @@ pub async fn serve(
         cut_off: CancellationToken::new(),
     });
     let listeners = listeners.into();
-    let (workers, tasks) = (Workers::start()?, TaskTracker::new());
+    let (workers, tasks) = (Workers::start(shared.live.now().config.proxy.threads)?, TaskTracker::new());
     let _sweeper = AbortOnDropHandle::new(tokio::spawn(sweep(Arc::clone(&shared))));
     let insight = Arc::clone(shared.telemetry.insight());
     let _names = AbortOnDropHandle::new(tokio::spawn(names::look_up(Arc::clone(&shared.live), insight)));

@@ -2,6 +2,9 @@
 //!
 //! A session that moved between threads would wake them, and take its part in their locks, with every message. The kernel can
 //! spread connections too (`SO_REUSEPORT`), but by chance: 16 sessions would lie 11 and 5 on two threads as likely as not.
+//!
+//! Fewer threads have more to do whenever they wake up, and so cost less for each transaction: there are as many as are needed, and
+//! the application on the same machine keeps its processors.
 
 use std::future::Future;
 use std::io;
@@ -12,7 +15,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-/// One thread for each processor that this process may use. What still runs on them ends with the value.
+/// The threads. What still runs on them ends with the value.
 pub(super) struct Workers(Vec<Worker>);
 
 /// A task's place on its thread, as long as it is kept.
@@ -27,13 +30,14 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts the threads.
+    /// Starts so many threads; for zero, half as many as there are processors that this process may use.
     ///
     /// # Errors
     /// When the operating system refuses a thread or what a runtime needs.
-    pub(super) fn start() -> io::Result<Self> {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        (0..processors).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
+    pub(super) fn start(threads: usize) -> io::Result<Self> {
+        let half = || thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2));
+        let threads = if threads == 0 { half() } else { threads };
+        (0..threads).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
     }
 
     /// Runs a task on the thread that has the fewest. The task keeps its place there to its end.
@@ -69,13 +73,9 @@ mod tests {
 
     use super::*;
 
-    fn workers(threads: usize) -> Workers {
-        Workers((0..threads).map(|_| Worker::start().unwrap()).collect())
-    }
-
     #[tokio::test]
     async fn every_thread_gets_its_share() {
-        let (workers, tasks) = (workers(3), TaskTracker::new());
+        let (workers, tasks) = (Workers::start(3).unwrap(), TaskTracker::new());
         let (end, ended) = watch::channel(());
         let (tell, mut told) = mpsc::channel(12);
         let task = || {
@@ -100,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_runs_ends_with_the_value() {
-        let (workers, tasks) = (workers(1), TaskTracker::new());
+        let (workers, tasks) = (Workers::start(1).unwrap(), TaskTracker::new());
         let (held, mut dropped) = mpsc::channel::<()>(1);
         workers.spawn(&tasks, |place| async move {
             let _held = (held, place);
