@@ -191,7 +191,9 @@ impl Session {
             return Ok(false);
         };
         match read {
-            Ok(0) if self.engine.is_busy() => return Err(self.server_left(Ending::ServerLost)),
+            Ok(0) if self.engine.is_busy() && !self.engine.is_left() => {
+                return Err(self.server_left(Ending::ServerLost));
+            }
             Ok(0) => return Err(self.server_left(Ending::ServerLeft)),
             Ok(_) => self.take_answers()?,
             Err(error) => return Err(self.server_left(Ending::Server(error))),

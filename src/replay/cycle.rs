@@ -262,6 +262,32 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_whose_text_is_not_read_is_known_by_its_name() {
+        let policy = Policy { begin: Begin::Immediate, journal_bytes: 64, ..Policy::default() };
+        let cycle = [bind("", "name"), execute(""), sync()].concat();
+        let long = parse("name", &format!("COMMIT /* {} */", "long ".repeat(20)));
+        // The name may be cut too: then more is waited for, unless it is too long to be kept.
+        let named = HEADER_BYTES + "name\0".len();
+        let endless = parse(&"n".repeat(199), "COMMIT");
+        for (long, cut, waits) in [
+            (&long, named + 4, false),
+            (&long, named - 1, true),
+            (&long, HEADER_BYTES, true),
+            (&endless, 80, false),
+        ] {
+            let (mut engine, mut client) =
+                (Engine::new(Arc::new(policy.clone()), Dialect::Postgres, 1), Client::default());
+            let taken = engine.handle_frontend(Duration::ZERO, &long[..cut], &mut client).expect("a frame");
+            assert_eq!(taken, if waits { 0 } else { cut });
+            let rest = &[&long[taken..], &sync()].concat();
+            assert_eq!(engine.handle_frontend(Duration::ZERO, rest, &mut client), Ok(rest.len()));
+            let answer = [answer(b'P', b"", ""), answer(b'S', b"I", "")].concat();
+            engine.handle_backend(Duration::ZERO, &answer, &mut client).expect("frames");
+            assert_eq!(engine.take_cycle(Duration::ZERO, &cycle, &mut client), None, "{cut}");
+        }
+    }
+
+    #[test]
     fn what_needs_a_look_is_not_taken_at_once() {
         let policy = Policy { begin: Begin::Immediate, ..Policy::default() };
         let unnamed = ([parse("", "SELECT 1"), bind("", ""), execute(""), sync()].concat(), "I");

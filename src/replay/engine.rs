@@ -167,6 +167,8 @@ pub struct Engine {
     pub(super) chains: bool,
     /// The server has said that it ends the session.
     pub(super) farewell: bool,
+    /// The client has said that it does.
+    pub(super) leaves: bool,
     /// The client is told of transactions that were run again.
     pub(super) reports: bool,
     granted_bytes: usize,
@@ -233,6 +235,7 @@ impl Engine {
             difference: None,
             chains: dialect == Dialect::Postgres,
             farewell: false,
+            leaves: false,
             reports: false,
             granted_bytes: 0,
         }
@@ -288,6 +291,11 @@ impl Engine {
         self.only_relays() || (self.frontend_rest == 0 && (awaits || !self.takes_requests()))
     }
 
+    /// Whether the client has said that it ends the session.
+    pub const fn is_left(&self) -> bool {
+        self.leaves
+    }
+
     /// Whether nothing is followed: bytes are relayed.
     pub fn only_relays(&self) -> bool {
         self.policy.mode == Mode::Off
@@ -330,8 +338,8 @@ impl Engine {
                 self.give_up(now, Reason::Cancelled, out);
                 false
             }
-            // The journal may be under way behind a BEGIN: cancelling that would let the rest run outside a transaction.
-            State::Draining | State::GivingUp { .. } => false,
+            // Statements of the client's may be at work, and wait for a lock. A request of Reprise's own must not be struck.
+            State::Draining | State::GivingUp { .. } => self.outstanding.has_only_clients(),
             // The client's own request is answered: there is nothing of it left to cancel.
             _ => !self.outstanding.ends_failed_commit(),
         }
@@ -355,7 +363,7 @@ impl Engine {
         let committed = self.unit.outcome == Some(Outcome::Committed);
         if self.policy.mode != Mode::Transparent || self.is_within_message() {
             // The end of the connection says it.
-        } else if committed || self.farewell {
+        } else if committed || self.farewell || self.leaves {
             // The client knows: a second final error would confuse it.
         } else if committing {
             out.frontend(&explain::fatal(

@@ -112,6 +112,11 @@ impl Engine {
             scan.flush(out);
             self.release_held(out);
         }
+        if frame.first() == Some(&tag::READY_FOR_QUERY) && !self.settings.is_empty() {
+            // Settings are told before the end of the cycle that changes them.
+            scan.flush(out);
+            self.deliver_settings(out);
+        }
     }
 
     /// An answer of Reprise's own, behind what is held.

@@ -304,6 +304,16 @@ impl Outstanding {
         self.requests.back_mut().into_iter().for_each(|last| last.commits = true);
     }
 
+    /// Whether requests of the client are unanswered, and none of ours but those that only end a batch.
+    pub(super) fn has_only_clients(&self) -> bool {
+        let ours = |request: &Request| match request.owner {
+            Owner::Control(Control::Sync | Control::CloseStatement) => false,
+            Owner::Control(_) => true,
+            Owner::Journalled(_) | Owner::Unjournalled => false,
+        };
+        self.has_unanswered_statement() && !self.requests.iter().any(ours)
+    }
+
     /// Whether a request is unanswered that may commit the transaction.
     pub(super) fn may_commit(&self) -> bool {
         self.requests.iter().any(|request| request.commits)

@@ -21,6 +21,8 @@ pub(super) struct Prepared {
     batch: u32,
     portals: BTreeMap<Box<[u8]>, Classes>,
     unnamed_portal: Classes,
+    /// There was a name that could not be read: no other is certain any more.
+    names_lost: bool,
 }
 
 /// A Parse, or a Close, which leaves nothing.
@@ -39,6 +41,11 @@ impl Prepared {
             _ => classes.only_data() && !self.statements.contains_key(statement),
         };
         self.announce(statement, Some(classes), same);
+    }
+
+    /// A name is sent that is too long to be read.
+    pub(super) const fn lose_names(&mut self) {
+        self.names_lost = true;
     }
 
     /// A Close is about to be sent.
@@ -89,6 +96,7 @@ impl Prepared {
     /// a transaction: one in an earlier batch, for in the same batch an error passes over the Bind too.
     fn statement(&self, statement: &[u8]) -> Option<Classes> {
         let settled = match statement {
+            _ if self.names_lost => Class::Unclear.into(),
             [] => self.unnamed_statement,
             _ => self.statements.get(statement).copied().unwrap_or(Class::Data.into()),
         };
@@ -113,7 +121,9 @@ impl Prepared {
     /// Whether a statement with a name may do more than read and write rows.
     pub(super) fn does_more_than_data(&self) -> bool {
         let more = |change: &Change| change.classes.is_some_and(|classes| !classes.only_data());
-        !self.statements.is_empty() || self.in_flight.iter().any(|it| !it.statement.is_empty() && more(it))
+        self.names_lost
+            || !self.statements.is_empty()
+            || self.in_flight.iter().any(|it| !it.statement.is_empty() && more(it))
     }
 
     /// The unnamed portal is bound to a statement that reads and writes rows.
@@ -137,7 +147,9 @@ impl Prepared {
 
     /// The classes of what an Execute of this portal runs.
     pub(super) fn execute(&self, portal: &[u8]) -> Classes {
-        if portal.is_empty() {
+        if self.names_lost {
+            Class::Unclear.into()
+        } else if portal.is_empty() {
             self.unnamed_portal
         } else {
             self.portals.get(portal).copied().unwrap_or(Class::Data.into())

@@ -46,7 +46,11 @@ impl Engine {
             let Some(header) = Header::parse(&bytes[at..])? else { break };
             let available = bytes.len() - at;
             if header.frame_bytes > available {
-                if header.frame_bytes <= self.policy.journal_bytes && !self.streams(header.tag) {
+                let kept = header.frame_bytes <= self.policy.journal_bytes && !self.streams(header.tag);
+                // What a message names must be known, however long the rest of it is.
+                let names_come = available <= self.policy.journal_bytes
+                    && !frontend::has_names(header.tag, &bytes[at + HEADER_BYTES..]);
+                if kept || names_come {
                     break;
                 }
                 self.frontend_dropping = self.discarding;
@@ -169,7 +173,7 @@ impl Engine {
     ) -> Option<Step> {
         if tag == tag::TERMINATE {
             // The server closes the connection without a word, and so does the proxy.
-            self.farewell = true;
+            self.leaves = true;
             return Some(Step::Forward);
         }
         if self.discarding {
@@ -401,16 +405,22 @@ impl Engine {
         match tag {
             tag::QUERY => self.with_executed(frontend::query(body).map_or_else(unclear, Classes::of)),
             tag::PARSE => {
+                let Some(statement) = frontend::name(body) else {
+                    self.outstanding.prepared.lose_names();
+                    return unclear();
+                };
                 let parse = Parse::view(body);
                 let classes = parse.map_or_else(unclear, |parse| Self::classes_of_prepared(parse.sql));
-                let statement = parse.map_or(&[][..], |parse| parse.statement);
                 self.outstanding.prepared.parse(statement, classes);
                 parse.into_iter().for_each(|parse| self.fingerprints.parse(statement, parse.sql));
                 self.unit.names.parse(statement, classes);
                 only_named(classes)
             }
             tag::BIND => {
-                let Some(bind) = Bind::view(body) else { return unclear() };
+                let Some(bind) = Bind::view(body) else {
+                    self.outstanding.prepared.lose_names();
+                    return unclear();
+                };
                 self.unit.crosses = self.unit.names.use_statement(bind.statement);
                 let bound = self.outstanding.prepared.bind(bind.portal, bind.statement);
                 if bound.is_none() {
@@ -420,10 +430,12 @@ impl Engine {
                     if bind.statement.is_empty() { Classes::default() } else { self.unit.prepared() };
                 bound.map_or_else(Classes::default, only_named).union(executed)
             }
-            tag::EXECUTE => self.with_executed(
-                frontend::execute(body)
-                    .map_or_else(unclear, |portal| self.outstanding.prepared.execute(portal)),
-            ),
+            tag::EXECUTE => self.with_executed(frontend::execute(body).map_or_else(unclear, |portal| {
+                // Whatever it was bound to, it may be the portal of a cursor by that name.
+                let cursor = self.unit.cursors_from_before && !portal.is_empty();
+                let cursor = if cursor { Class::Cursor.into() } else { Classes::default() };
+                self.outstanding.prepared.execute(portal).union(cursor)
+            })),
             tag::DESCRIBE => {
                 if let Some(name) = frontend::statement_target(body) {
                     self.unit.crosses = self.unit.names.use_statement(name);

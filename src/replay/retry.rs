@@ -12,7 +12,7 @@ use super::policy::{Dialect, Mode};
 use super::reason::Reason;
 use super::scan::Scan;
 use super::state::State;
-use super::statement::{Class, begins_without_options, names};
+use super::statement::{Class, begins_without_options};
 use super::unit::{Release, Savepoint};
 use crate::wire::backend::{ErrorFields, Status};
 use crate::wire::frontend::{self, tag};
@@ -74,10 +74,8 @@ impl Engine {
             () if replaying => Phase::Replay,
             () => Phase::Statement,
         };
-        let opening = self.note_opening(now, out);
         self.note_conflict(now, sqlstate, phase, number, scan.body(), out);
         self.replay_ended(now, out);
-        opening.into_iter().for_each(|elapsed| out.report(Event::ReplayEnded { elapsed }));
         self.keep_original(scan.body());
         (self.unit.conflict_at, self.unit.conflict_status) = (number, None);
         match self.refusal(number) {
@@ -93,30 +91,6 @@ impl Engine {
                 self.enclose_what_was_shown();
             }
         }
-    }
-
-    /// If what opens the transaction was being sent again, that was an attempt, though nothing else of it is run: how long it
-    /// took.
-    fn note_opening(&mut self, now: Duration, out: &mut impl Output) -> Option<Duration> {
-        let (State::BackingOff { since, .. } | State::Queued { since, .. }) = self.state else { return None };
-        let took = now.saturating_sub(since);
-        if matches!(self.state, State::BackingOff { until: None, .. }) {
-            self.unit.waited += took;
-        }
-        self.unit.attempts += 1;
-        self.unit.attempt_began = since;
-        self.report_replay(self.unit.opening, out);
-        Some(took)
-    }
-
-    /// Reports that so many requests go out again.
-    fn report_replay(&self, requests: usize, out: &mut impl Output) {
-        let entries = self.journal.entries_from(0).iter().take(requests);
-        out.report(Event::ReplayStarted {
-            attempt: self.unit.attempts,
-            journal_bytes: self.journal.frames(0..requests).len(),
-            statements: entries.filter(|entry| entry.is_statement()).count(),
-        });
     }
 
     /// Keeps the first conflict of the transaction, to be surfaced if it cannot be hidden.
@@ -223,7 +197,7 @@ impl Engine {
 
     /// Ends the failed transaction and opens it again with the client's own BEGIN, before the pause: no lock is held while
     /// Reprise waits, and the rest of the journal can go in one write. It must not go together with the BEGIN: if that failed,
-    /// the rest would run outside a transaction.
+    /// the rest would run outside a transaction. A BEGIN that has work behind it in its cycle would take locks: it waits too.
     ///
     /// With a savepoint to go back to, or a transaction to chain to, nothing is sent yet: the first keeps its locks and its
     /// place in the line, and the second has none. A transaction that waits for a place must keep no lock, so it goes back to
@@ -234,7 +208,7 @@ impl Engine {
         }
     }
 
-    /// Ends the transaction and opens it again.
+    /// Ends the transaction, and opens it again where that takes no lock.
     pub(super) fn begin_anew(&mut self, out: &mut impl Output) {
         let mut bytes = Vec::new();
         if self.unit.enclosed {
@@ -246,7 +220,8 @@ impl Engine {
         if self.unit.savepoint == Savepoint::Set {
             self.unit.savepoint = Savepoint::Again;
         }
-        for number in 0..self.unit.opening {
+        let opening = if self.unit.opened_plainly { self.unit.opening } else { 0 };
+        for number in 0..opening {
             self.write_request(number, &mut bytes);
         }
         out.backend(&bytes);
@@ -262,7 +237,9 @@ impl Engine {
             && self.unit.opened_plainly
             && self.status == Status::Failed
             && self.began_without_options()
-            && !names(self.journal.all(), &[b"savepoint"])
+            && ![Class::Savepoint, Class::RestartSavepoint, Class::RollbackTo]
+                .into_iter()
+                .any(|class| self.unit.classes.has(class))
     }
 
     fn began_without_options(&self) -> bool {
@@ -283,7 +260,8 @@ impl Engine {
     /// The pause is over: the journal goes out.
     pub(super) fn replay(&mut self, now: Duration, out: &mut impl Output) {
         let mut bytes = Vec::new();
-        let first = self.unit.opening;
+        let is_opened = self.unit.opened_plainly || !self.unit.explicit;
+        let first = if is_opened { self.unit.opening } else { 0 };
         match self.unit.savepoint {
             Savepoint::Set => {
                 encode::query(&mut bytes, cockroach::RESTART);
@@ -305,7 +283,11 @@ impl Engine {
         out.backend(&bytes);
         self.state = State::Replaying { sent, since: now };
         self.unit.next_attempt(now);
-        self.report_replay(self.journal.len(), out);
+        out.report(Event::ReplayStarted {
+            attempt: self.unit.attempts,
+            journal_bytes: self.journal.bytes_len(),
+            statements: self.journal.entries_from(0).iter().filter(|entry| entry.is_statement()).count(),
+        });
         if self.outstanding.is_empty() {
             self.go_on(now, false, out);
         }
@@ -357,10 +339,12 @@ impl Engine {
     }
 
     /// Writes the requests from `first` on, up to where the verification of those before must be awaited. Returns the number
-    /// of the first one that is not written.
+    /// of the first one that is not written. What opens the transaction goes alone: if it failed, the rest would run outside of it.
     fn write_requests(&mut self, first: usize, bytes: &mut Vec<u8>) -> usize {
-        let end =
-            first + written_at_once(self.journal.entries_from(first), self.unit.names.unnamed_controls());
+        let requests = self.journal.entries_from(first);
+        let opening = self.unit.opening.checked_sub(first).filter(|rest| *rest > 0);
+        let requests = opening.and_then(|rest| requests.get(..rest)).unwrap_or(requests);
+        let end = first + written_at_once(requests, self.unit.names.unnamed_controls());
         for number in first..end {
             self.write_request(number, bytes);
         }

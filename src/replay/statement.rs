@@ -28,6 +28,8 @@ pub(super) enum Class {
     TwoPhase = 1 << 7,
     /// SAVEPOINT, RELEASE or ROLLBACK TO a name that begins with `cockroach_restart`.
     RestartSavepoint = 1 << 8,
+    /// SAVEPOINT of any other name: what was locked before it stays locked when what is behind it fails.
+    Savepoint = 1 << 25,
     /// SHOW COMMIT TIMESTAMP: CockroachDB commits the transaction to know it.
     CommitTimestamp = 1 << 17,
     /// SET, RESET, USE: undone by a rollback on PostgreSQL, not on CockroachDB.
@@ -171,6 +173,7 @@ impl Classes {
     pub(super) const fn may_hinder(self) -> bool {
         const HARMLESS: u32 = Class::Data as u32
             | Class::Utility as u32
+            | Class::Savepoint as u32
             | Class::Begin as u32
             | Class::Commit as u32
             | Class::Rollback as u32
@@ -238,7 +241,10 @@ fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
             _ => prepared(rest),
         },
         b'E' if is("EXECUTE") => Class::Execute,
-        b'S' if is("SAVEPOINT") => savepoint(rest.next_word()),
+        b'S' if is("SAVEPOINT") => match savepoint(rest.next_word()) {
+            Class::Utility => Class::Savepoint,
+            restart => restart,
+        },
         b'R' if is("RELEASE") => savepoint(rest.next_word_but(&["SAVEPOINT"])),
         b'S' if is("SET") => setting(rest.next_word()),
         b'R' if is("RESET") => Class::Setting,
@@ -296,7 +302,7 @@ fn prepared(mut rest: Lexer<'_>) -> Class {
     if rest.next_word().is_some_and(sets) { Class::PreparedSetting } else { Class::SessionState }
 }
 
-/// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name.
+/// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name: harmless unless it is that of a restart.
 fn savepoint(name: Option<&[u8]>) -> Class {
     if name.is_some_and(is_restart_savepoint) { Class::RestartSavepoint } else { Class::Utility }
 }

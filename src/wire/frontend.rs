@@ -31,6 +31,21 @@ pub const fn ends_cycle(tag: u8) -> bool {
     matches!(tag, tag::QUERY | tag::SYNC | tag::FUNCTION_CALL)
 }
 
+/// The name at the start of the body of a Parse, Bind or Execute message; `None` if it is cut.
+pub fn name(body: &[u8]) -> Option<&[u8]> {
+    split_cstr(body).map(|(name, _)| name)
+}
+
+/// Whether the names in a message of this type, if it has any, are whole in the beginning of its body.
+pub fn has_names(tag: u8, beginning: &[u8]) -> bool {
+    let names = match tag {
+        tag::PARSE | tag::EXECUTE | tag::CLOSE | tag::DESCRIBE => 1,
+        tag::BIND => 2,
+        _ => 0,
+    };
+    memchr::memchr_iter(0, beginning).take(names).count() == names
+}
+
 /// The SQL text of a Query message, without its terminator; `None` if there is no terminator.
 pub fn query(body: &[u8]) -> Option<&[u8]> {
     split_cstr(body).map(|(sql, _)| sql)
@@ -112,7 +127,7 @@ fn take_count(bytes: &mut &[u8]) -> usize {
 
 /// The name of the portal that an Execute message runs.
 pub fn execute(body: &[u8]) -> Option<&[u8]> {
-    split_cstr(body).map(|(portal, _)| portal)
+    name(body)
 }
 
 /// The name of the prepared statement that a Close or Describe message is about; `None` if it is about a portal.

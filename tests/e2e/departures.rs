@@ -55,6 +55,10 @@ async fn with_terminate() {
         let mut scene = leaving(dialect).await;
         begin(&mut scene).await;
         scene.client.send([Frontend::Terminate]).await;
+        scene.client.until_closed().await;
+        scene.proxy.until_idle().await;
+        let lost = "reprise_sessions_broken_total{cause=\"upstream_lost\"}";
+        assert_eq!(scene.proxy.metric(lost), 0.0, "it was the client who left");
         expect_gone(scene).await;
     }
 }

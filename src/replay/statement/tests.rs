@@ -44,8 +44,8 @@ fn the_restart_savepoint_is_folded_as_cockroachdb_folds_it() {
     ] {
         expect(sql, Class::RestartSavepoint);
     }
-    expect("SAVEPOINT \"COCKROACH_RESTART\"", Class::Utility);
-    expect("SAVEPOINT cockroach", Class::Utility);
+    expect("SAVEPOINT \"COCKROACH_RESTART\"", Class::Savepoint);
+    expect("SAVEPOINT cockroach", Class::Savepoint);
 }
 
 #[test]
