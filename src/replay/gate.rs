@@ -186,9 +186,14 @@ impl Engine {
     pub(super) fn is_held_at_gate(&self) -> bool {
         match self.unit.gate {
             Gate::Waiting { .. } | Gate::Granted => true,
-            Gate::Cancelled => !self.outstanding.is_empty(),
+            Gate::Cancelled => self.is_held_by_cancel(),
             Gate::Ahead | Gate::Passed => false,
         }
+    }
+
+    /// Whether it is for such answers.
+    pub(super) fn is_held_by_cancel(&self) -> bool {
+        self.unit.gate == Gate::Cancelled && !self.outstanding.is_empty()
     }
 
     /// A request that the client has cancelled while it waited: it is answered as the server would, and not run. `None` if it

@@ -104,7 +104,7 @@ impl Engine {
         let waits = match self.state {
             State::Committing => self.unit.explicit,
             State::Open => unconfirmed || self.is_held_at_gate(),
-            State::Passthrough(_) => unconfirmed,
+            State::Passthrough(_) => unconfirmed || self.is_held_by_cancel(),
             state => state.is_retrying(),
         };
         // Behind a RELEASE a COMMIT or ROLLBACK may have to follow, before anything else.

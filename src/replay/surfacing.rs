@@ -230,8 +230,10 @@ impl Engine {
     fn surfaced_status(&self) -> Status {
         let waiting = self.journal.entries_from(self.journal.first_incomplete());
         let awaited = waiting.iter().position(|entry| entry.is_statement() || entry.is_cycle_end());
-        let Some(at) = awaited.filter(|_| self.unit.explicit) else {
-            return if self.unit.explicit { Status::Failed } else { Status::Idle };
+        // The client may have cancelled a BEGIN too, and then what waits behind it.
+        let is_open = self.unit.explicit && (self.unit.opened || self.unit.conflicts > 0);
+        let Some(at) = awaited.filter(|_| is_open) else {
+            return if is_open { Status::Failed } else { Status::Idle };
         };
         let met_there = self.unit.conflict_at == self.journal.first_incomplete() + at;
         match (waiting[at].effect, self.unit.conflict_status) {
