@@ -68,7 +68,7 @@ pub static KEYS: &[Key] = &[
         "proxy",
         "threads",
         "0",
-        "Threads that sessions run on; 0 for half of the processors: the application needs some too.",
+        "Threads that sessions run on; 0 for one on each processor. Fewer leave more to the application.",
     ),
     integer("proxy", "max_connections", "1000", "Clients served at a time; one more is refused with 53300."),
     integer(

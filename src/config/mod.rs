@@ -70,7 +70,7 @@ pub struct Config {
 pub struct Proxy {
     /// Where clients connect.
     pub listen: SocketAddr,
-    /// Threads for sessions; zero is half of the processors.
+    /// Threads for sessions; zero is one on each processor.
     pub threads: usize,
     /// Clients at a time.
     pub max_connections: usize,

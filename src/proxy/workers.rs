@@ -3,8 +3,8 @@
 //! A session that moved between threads would wake them, and take its part in their locks, with every message. The kernel can
 //! spread connections too (`SO_REUSEPORT`), but by chance: 16 sessions would lie 11 and 5 on two threads as likely as not.
 //!
-//! Fewer threads have more to do whenever they wake up, and so cost less for each transaction: there are as many as are needed, and
-//! the application on the same machine keeps its processors.
+//! Fewer threads have more to do whenever they wake up, and cost a little less for each transaction; but then sessions wait for each
+//! other.
 
 use std::future::Future;
 use std::io;
@@ -30,13 +30,13 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts so many threads; for zero, half as many as there are processors that this process may use.
+    /// Starts so many threads; for zero, one for each processor that this process may use.
     ///
     /// # Errors
     /// When the operating system refuses a thread or what a runtime needs.
     pub(super) fn start(threads: usize) -> io::Result<Self> {
-        let half = || thread::available_parallelism().map_or(1, |processors| processors.get().div_ceil(2));
-        let threads = if threads == 0 { half() } else { threads };
+        let processors = || thread::available_parallelism().map_or(1, usize::from);
+        let threads = if threads == 0 { processors() } else { threads };
         (0..threads).map(|_| Worker::start()).collect::<io::Result<_>>().map(Self)
     }
 
