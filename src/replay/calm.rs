@@ -16,7 +16,7 @@ use super::outstanding::{Fit, Request};
 use super::owner::Owner;
 use super::state::State;
 use super::unit::Release;
-use crate::wire::backend::{Status, tag};
+use crate::wire::backend::{self, Status, tag};
 use crate::wire::{HEADER_BYTES, frames};
 
 /// A ReadyForQuery without its body, the status.
@@ -79,32 +79,42 @@ impl Engine {
 
     /// Notes the answers to all requests, which are in the journal, as ones that the client has been shown.
     fn note_answers(&mut self, bytes: &[u8], digests: bool) {
-        let (mut start, mut end) = (0, 0);
-        let mut shown = Delivered::default();
-        for frame in frames(bytes) {
-            let Some(front) = self.outstanding.front() else { return };
-            let Owner::Journalled(number) = front.owner else { return };
-            end += frame.len();
-            shown.frames += 1;
-            match frame[0] {
-                tag::DATA_ROW => {
-                    shown.rows += 1;
-                    if digests {
-                        shown.unordered.add(frame, true);
+        let Self { outstanding, journal, unit, .. } = self;
+        let (mut answers, mut rest) = (frames(bytes), bytes);
+        for request in outstanding.iter() {
+            let Owner::Journalled(number) = request.owner else { return };
+            let Some(entry) = journal.entry_mut(number) else { return };
+            let mut shown = Delivered { complete: true, ..Delivered::default() };
+            let mut length = 0;
+            for frame in answers.by_ref() {
+                length += frame.len();
+                shown.frames += 1;
+                match frame[0] {
+                    tag::DATA_ROW => {
+                        shown.rows += 1;
+                        if digests {
+                            shown.unordered.add(frame, true);
+                        }
                     }
+                    tag::COMMAND_COMPLETE if unit.explicit && entry.effect.ends() => {
+                        unit.note_tag(backend::command_tag(&frame[HEADER_BYTES..]));
+                    }
+                    tag::PARSE_COMPLETE => entry.parsed = true,
+                    _ => {}
                 }
-                tag::COMMAND_COMPLETE => self.note_end(number, &frame[HEADER_BYTES..]),
-                tag::PARSE_COMPLETE => self.note_parsed(front, frame[0]),
-                _ => {}
+                if request.fit(frame[0]) == Fit::Ends {
+                    break;
+                }
             }
-            if front.fit(frame[0]) == Fit::Ends {
-                shown.complete = true;
-                shown.digest = if digests { Digest::of(&bytes[start..end]) } else { 0 };
-                self.answered(number, std::mem::take(&mut shown));
-                self.outstanding.pop();
-                start = end;
+            let (answer, behind) = rest.split_at(length);
+            rest = behind;
+            if digests {
+                shown.digest = Digest::of(answer);
             }
+            entry.answered = true;
+            entry.delivered = shown;
         }
+        outstanding.pop_all();
     }
 }
 

@@ -190,9 +190,9 @@ impl Outstanding {
 
     /// All answers are complete.
     pub(super) fn pop_all(&mut self) {
-        while !self.is_empty() {
-            self.pop();
-        }
+        let names = self.requests.drain(..).filter(|request| request.names);
+        names.for_each(|_| self.prepared.settle(true));
+        self.journalled = 0;
     }
 
     #[inline]
