@@ -230,8 +230,9 @@ impl Engine {
     fn surfaced_status(&self) -> Status {
         let waiting = self.journal.entries_from(self.journal.first_incomplete());
         let awaited = waiting.iter().position(|entry| entry.is_statement() || entry.is_cycle_end());
-        // The client may have cancelled a BEGIN too, and then what waits behind it.
-        let is_open = self.unit.explicit && (self.unit.opened || self.unit.conflicts > 0);
+        // The client may have cancelled the BEGIN in the cycle before, and then what waits behind it.
+        let began_in_vain = self.unit.opening > 0 && !self.unit.opened;
+        let is_open = self.unit.explicit && !began_in_vain;
         let Some(at) = awaited.filter(|_| is_open) else {
             return if is_open { Status::Failed } else { Status::Idle };
         };
