@@ -16,7 +16,7 @@ use super::outstanding::{Fit, Request};
 use super::owner::Owner;
 use super::state::State;
 use super::unit::Release;
-use crate::wire::backend::{self, Status, tag};
+use crate::wire::backend::{Status, tag};
 use crate::wire::{HEADER_BYTES, frames};
 
 /// A ReadyForQuery without its body, the status.
@@ -96,9 +96,7 @@ impl Engine {
                             shown.unordered.add(frame, true);
                         }
                     }
-                    tag::COMMAND_COMPLETE if unit.explicit && entry.effect.ends() => {
-                        unit.note_tag(backend::command_tag(&frame[HEADER_BYTES..]));
-                    }
+                    tag::COMMAND_COMPLETE => unit.note_end(entry.effect, &frame[HEADER_BYTES..]),
                     tag::PARSE_COMPLETE => entry.parsed = true,
                     _ => {}
                 }
@@ -152,7 +150,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::replay::client::{Client, frame};
+    use crate::replay::client::{Client, bind, describe, execute, frame, parse, query, sync};
     use crate::replay::{Begin, Dialect, LockTable, Mode, Policy};
 
     const DONE: &[u8] = b"C\0\0\0\x0bCOMMIT\0Z\0\0\0\x05T";
@@ -166,12 +164,12 @@ mod tests {
     }
 
     fn asked_and_opened(engine: &mut Engine, client: &mut Client) {
-        asked(engine, client, b"BEGIN\0");
+        asked(engine, client, "BEGIN");
         answered(engine, client, b"C\0\0\0\x0aBEGIN\0Z\0\0\0\x05T");
     }
 
-    fn asked(engine: &mut Engine, client: &mut Client, sql: &[u8]) {
-        let query = frame(b'Q', sql);
+    fn asked(engine: &mut Engine, client: &mut Client, sql: &str) {
+        let query = query(sql);
         assert_eq!(engine.handle_frontend(Duration::ZERO, &query, client), Ok(query.len()));
     }
 
@@ -187,23 +185,17 @@ mod tests {
 
     #[test]
     fn answers_come_to_the_same_whole_and_frame_by_frame() {
-        let batch = [frame(b'P', b"\0SELECT v\0\0\0"), frame(b'B', &[0; 8]), frame(b'D', b"P\0")].concat();
-        let batch = [batch, frame(b'E', &[0; 5]), frame(b'S', b"")].concat();
+        let batch = [parse("", "SELECT v"), bind("", ""), describe("P"), execute(""), sync()].concat();
         let rows = [frame(b'T', b"\0\0"), frame(b'D', b"\0\x01one"), frame(b'D', b"\0\x01two")].concat();
         let of_batch =
             [frame(b'1', b""), frame(b'2', b""), rows.clone(), frame(b'C', b"SELECT 2\0")].concat();
         let of_query = [rows, frame(b'C', b"SELECT 2\0"), frame(b'I', b"")].concat();
-        let query = |sql: &[u8]| frame(b'Q', sql);
         for (mode, opens) in Mode::ALL.into_iter().flat_map(|mode| [(mode, true), (mode, false)]) {
             let asked = [
                 (batch.clone(), of_batch.clone(), [b'T', b'I']),
-                (query(b"SELECT v\0"), of_query.clone(), [b'T', b'I']),
-                (
-                    query(b"SELECT v; COMMIT\0"),
-                    [&of_query[..], b"C\0\0\0\x0bCOMMIT\0"].concat(),
-                    [b'I', b'I'],
-                ),
-                ([query(b"SELECT v\0"), batch.clone()].concat(), of_query.clone(), [b'T', b'I']),
+                (query("SELECT v"), of_query.clone(), [b'T', b'I']),
+                (query("SELECT v; COMMIT"), [&of_query[..], b"C\0\0\0\x0bCOMMIT\0"].concat(), [b'I', b'I']),
+                ([query("SELECT v"), batch.clone()].concat(), of_query.clone(), [b'T', b'I']),
             ];
             for (requests, answers, statuses) in asked {
                 let ready = frame(b'Z', &statuses[usize::from(!opens)..][..1]);
@@ -227,7 +219,7 @@ mod tests {
     #[test]
     fn the_end_of_something_long_is_not_taken_for_an_answer() {
         let (mut engine, mut client) = begun(Policy::default(), Dialect::Postgres);
-        asked(&mut engine, &mut client, b"SELECT 1\0");
+        asked(&mut engine, &mut client, "SELECT 1");
         let mut notice = frame(b'N', &vec![b'x'; 2 << 20]);
         notice.truncate(notice.len() - DONE.len());
         answered(&mut engine, &mut client, &notice);
@@ -238,7 +230,7 @@ mod tests {
     #[test]
     fn what_only_ends_like_a_ready_for_query_is_none() {
         let (mut engine, mut client) = begun(Policy::default(), Dialect::Postgres);
-        let flushed = [frame(b'D', b"P\0"), frame(b'H', b"")].concat();
+        let flushed = [describe("P"), frame(b'H', b"")].concat();
         assert_eq!(engine.handle_frontend(Duration::ZERO, &flushed, &mut client), Ok(flushed.len()));
         answered(&mut engine, &mut client, &frame(b'T', b"\0\x01vZ\0\0\0\x05I"));
         assert!(engine.is_busy(), "it was a RowDescription");
@@ -247,7 +239,7 @@ mod tests {
     #[test]
     fn what_was_not_asked_for_is_no_answer() {
         let (mut engine, mut client) = begun(Policy::default(), Dialect::Postgres);
-        asked(&mut engine, &mut client, b"SELECT 1\0");
+        asked(&mut engine, &mut client, "SELECT 1");
         let twice = [&DONE[..12], b"Z\0\0\0\x05I", DONE].concat();
         answered(&mut engine, &mut client, &twice);
         assert!(!engine.is_busy(), "the first ReadyForQuery says that there is no transaction");
@@ -258,7 +250,7 @@ mod tests {
         let (mut engine, mut client) = begun(Policy::default(), Dialect::Postgres);
         assert_eq!(engine.ready_at, Duration::from_secs(1));
         engine.ready_at = Duration::ZERO;
-        asked(&mut engine, &mut client, b"SELECT 1\0");
+        asked(&mut engine, &mut client, "SELECT 1");
         answered(&mut engine, &mut client, DONE);
         assert_eq!(engine.ready_at, Duration::from_secs(1));
     }
@@ -267,14 +259,10 @@ mod tests {
     fn a_lock_that_is_ignored_is_told_as_one() {
         let policy = Policy { lock_table: LockTable::Ignore, begin: Begin::Immediate, ..Policy::default() };
         let (mut engine, mut client) = begun(policy, Dialect::Cockroach);
-        let batch = |sql: &[u8]| {
-            let parse = frame(b'P', &[b"\0", sql, b"\0\0\0"].concat());
-            [&parse[..], &frame(b'B', &[0; 8]), &frame(b'E', &[0; 5]), &frame(b'S', b"")].concat()
-        };
-        for sql in [&b"SELECT 1"[..], b"LOCK TABLE t"] {
-            let batch = batch(sql);
+        for sql in ["SELECT 1", "LOCK TABLE t"] {
+            let batch = [parse("", sql), bind("", ""), execute(""), sync()].concat();
             assert_eq!(engine.handle_frontend(Duration::ZERO, &batch, &mut client), Ok(batch.len()));
-            if sql == b"SELECT 1" {
+            if sql == "SELECT 1" {
                 answered(&mut engine, &mut client, b"C\0\0\0\x0eSAVEPOINT\0Z\0\0\0\x05T");
             }
             client.0.clear();

@@ -139,34 +139,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::replay::client::{Client, frame};
+    use crate::replay::client::{Client, bind, describe, execute, frame, parse, query, sync};
     use crate::replay::engine::Step;
     use crate::replay::fingerprint::Fingerprint;
     use crate::replay::{Begin, Dialect, LockTable, Mode, Policy};
-
-    fn query(sql: &str) -> Vec<u8> {
-        frame(b'Q', format!("{sql}\0").as_bytes())
-    }
-
-    fn parse(name: &str, sql: &str) -> Vec<u8> {
-        frame(b'P', format!("{name}\0{sql}\0\0\0").as_bytes())
-    }
-
-    fn bind(portal: &str, statement: &str) -> Vec<u8> {
-        frame(b'B', format!("{portal}\0{statement}\0\0\0\0\0\0\0").as_bytes())
-    }
-
-    fn execute(portal: &str) -> Vec<u8> {
-        frame(b'E', format!("{portal}\0\0\0\0\0").as_bytes())
-    }
-
-    fn describe(target: &str) -> Vec<u8> {
-        frame(b'D', format!("{target}\0").as_bytes())
-    }
-
-    fn sync() -> Vec<u8> {
-        frame(b'S', b"")
-    }
 
     /// What a server answers, where all goes well.
     fn answer(tag: u8, ready: &[u8], command: &str) -> Vec<u8> {

@@ -184,14 +184,10 @@ impl Engine {
 
     /// Whether what the client sends must wait: for a place, or for answers that it is to get before it is told of its cancel.
     pub(super) fn is_held_at_gate(&self) -> bool {
-        match self.unit.gate {
-            Gate::Waiting { .. } | Gate::Granted => true,
-            Gate::Cancelled => self.is_held_by_cancel(),
-            Gate::Ahead | Gate::Passed => false,
-        }
+        matches!(self.unit.gate, Gate::Waiting { .. } | Gate::Granted) || self.is_held_by_cancel()
     }
 
-    /// Whether it is for such answers.
+    /// Whether it must wait for the answers before a cancel is told, in a transaction that is journalled or not.
     pub(super) fn is_held_by_cancel(&self) -> bool {
         self.unit.gate == Gate::Cancelled && !self.outstanding.is_empty()
     }

@@ -61,7 +61,7 @@ impl Engine {
         let sent = match self.state {
             State::Replaying { sent, .. } => sent,
             // The transaction is being opened again.
-            State::BackingOff { .. } | State::Queued { .. } => self.unit.opening,
+            State::BackingOff { .. } | State::Queued { .. } => self.unit.reopened(),
             _ => return from,
         };
         &from[..sent.saturating_sub(number).min(from.len())]

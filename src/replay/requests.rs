@@ -430,12 +430,9 @@ impl Engine {
                     if bind.statement.is_empty() { Classes::default() } else { self.unit.prepared() };
                 bound.map_or_else(Classes::default, only_named).union(executed)
             }
-            tag::EXECUTE => self.with_executed(frontend::execute(body).map_or_else(unclear, |portal| {
-                // Whatever it was bound to, it may be the portal of a cursor by that name.
-                let cursor = self.unit.cursors_from_before && !portal.is_empty();
-                let cursor = if cursor { Class::Cursor.into() } else { Classes::default() };
-                self.outstanding.prepared.execute(portal).union(cursor)
-            })),
+            tag::EXECUTE => self.with_executed(
+                frontend::execute(body).map_or_else(unclear, |portal| self.classes_of_portal(portal)),
+            ),
             tag::DESCRIBE => {
                 if let Some(name) = frontend::statement_target(body) {
                     self.unit.crosses = self.unit.names.use_statement(name);
@@ -452,6 +449,13 @@ impl Engine {
             tag::FUNCTION_CALL => Class::Data.into(),
             _ => Classes::default(),
         }
+    }
+
+    /// The classes of what an Execute of this portal runs: whatever it was bound to, it may be that of a cursor by its name.
+    fn classes_of_portal(&self, portal: &[u8]) -> Classes {
+        let bound = self.outstanding.prepared.execute(portal);
+        let may_be_cursor = self.unit.cursors_from_before && !portal.is_empty();
+        if may_be_cursor { bound.union(Class::Cursor.into()) } else { bound }
     }
 
     /// The classes of what is run, where an EXECUTE may run what was prepared by a Parse: which of them is not read.

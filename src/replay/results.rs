@@ -13,7 +13,7 @@ use super::scan::Scan;
 use super::state::State;
 use super::unit::Release;
 use crate::wire::SqlState;
-use crate::wire::backend::{self, ErrorFields, Status, tag};
+use crate::wire::backend::{ErrorFields, Status, tag};
 
 impl Engine {
     /// An answer to a request in the journal.
@@ -63,8 +63,8 @@ impl Engine {
 
     /// Notes how the transaction ends, by the tag of the statement that may end it.
     pub(super) fn note_end(&mut self, number: usize, body: &[u8]) {
-        if self.unit.explicit && self.journal.entry(number).is_some_and(|e| e.effect.ends()) {
-            self.unit.note_tag(backend::command_tag(body));
+        if let Some(entry) = self.journal.entry(number) {
+            self.unit.note_end(entry.effect, body);
         }
     }
 

@@ -220,8 +220,7 @@ impl Engine {
         if self.unit.savepoint == Savepoint::Set {
             self.unit.savepoint = Savepoint::Again;
         }
-        let opening = if self.unit.opened_plainly { self.unit.opening } else { 0 };
-        for number in 0..opening {
+        for number in 0..self.unit.reopened() {
             self.write_request(number, &mut bytes);
         }
         out.backend(&bytes);
@@ -260,8 +259,7 @@ impl Engine {
     /// The pause is over: the journal goes out.
     pub(super) fn replay(&mut self, now: Duration, out: &mut impl Output) {
         let mut bytes = Vec::new();
-        let is_opened = self.unit.opened_plainly || !self.unit.explicit;
-        let first = if is_opened { self.unit.opening } else { 0 };
+        let first = self.unit.reopened();
         match self.unit.savepoint {
             Savepoint::Set => {
                 encode::query(&mut bytes, cockroach::RESTART);
@@ -341,9 +339,8 @@ impl Engine {
     /// Writes the requests from `first` on, up to where the verification of those before must be awaited. Returns the number
     /// of the first one that is not written. What opens the transaction goes alone: if it failed, the rest would run outside of it.
     fn write_requests(&mut self, first: usize, bytes: &mut Vec<u8>) -> usize {
-        let requests = self.journal.entries_from(first);
-        let opening = self.unit.opening.checked_sub(first).filter(|rest| *rest > 0);
-        let requests = opening.and_then(|rest| requests.get(..rest)).unwrap_or(requests);
+        let until = if first < self.unit.opening { self.unit.opening } else { self.journal.len() };
+        let requests = self.journal.entries_from(first).get(..until - first).unwrap_or_default();
         let end = first + written_at_once(requests, self.unit.names.unnamed_controls());
         for number in first..end {
             self.write_request(number, bytes);

@@ -241,11 +241,8 @@ fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
             _ => prepared(rest),
         },
         b'E' if is("EXECUTE") => Class::Execute,
-        b'S' if is("SAVEPOINT") => match savepoint(rest.next_word()) {
-            Class::Utility => Class::Savepoint,
-            restart => restart,
-        },
-        b'R' if is("RELEASE") => savepoint(rest.next_word_but(&["SAVEPOINT"])),
+        b'S' if is("SAVEPOINT") => savepoint(rest.next_word(), Class::Savepoint),
+        b'R' if is("RELEASE") => savepoint(rest.next_word_but(&["SAVEPOINT"]), Class::Utility),
         b'S' if is("SET") => setting(rest.next_word()),
         b'R' if is("RESET") => Class::Setting,
         b'U' if is("USE") => Class::Setting,
@@ -273,10 +270,7 @@ fn ending(plain: Class, mut rest: Lexer<'_>) -> Class {
     let mut word = rest.next_word_but(&["WORK", "TRANSACTION"]);
     let is = |word: Option<&[u8]>, name: &str| word.is_some_and(|w| w.eq_ignore_ascii_case(name.as_bytes()));
     if is(word, "TO") {
-        return match savepoint(rest.next_word_but(&["SAVEPOINT"])) {
-            Class::Utility => Class::RollbackTo,
-            restart => restart,
-        };
+        return savepoint(rest.next_word_but(&["SAVEPOINT"]), Class::RollbackTo);
     }
     if is(word, "PREPARED") {
         return Class::TwoPhase;
@@ -302,9 +296,9 @@ fn prepared(mut rest: Lexer<'_>) -> Class {
     if rest.next_word().is_some_and(sets) { Class::PreparedSetting } else { Class::SessionState }
 }
 
-/// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name: harmless unless it is that of a restart.
-fn savepoint(name: Option<&[u8]>) -> Class {
-    if name.is_some_and(is_restart_savepoint) { Class::RestartSavepoint } else { Class::Utility }
+/// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name: `ordinary` unless it is that of a restart.
+fn savepoint(name: Option<&[u8]>, ordinary: Class) -> Class {
+    if name.is_some_and(is_restart_savepoint) { Class::RestartSavepoint } else { ordinary }
 }
 
 /// SHOW, by what follows.

@@ -6,10 +6,11 @@ use super::deferred::Begin;
 use super::event::{Outcome, TransactionEnd};
 use super::fingerprint::Fingerprint;
 use super::gate::Gate;
+use super::journal::Effect;
 use super::prepared::Names;
 use super::statement::{Class, Classes};
 use super::{Cause, Dialect, Reason};
-use crate::wire::backend::Status;
+use crate::wire::backend::{self, Status};
 use crate::wire::frontend;
 
 /// The savepoint of the cockroach dialect and what became of it.
@@ -208,6 +209,19 @@ impl Unit {
         self.attempts += 1;
         self.attempt_began = now;
         (self.ended, self.outcome) = (false, None);
+    }
+
+    /// How many of its requests open it again before a replay may begin: none, if they do more than that.
+    pub(super) const fn reopened(&self) -> usize {
+        if self.opened_plainly { self.opening } else { 0 }
+    }
+
+    /// A statement with this effect is answered with this body of a CommandComplete.
+    #[inline]
+    pub(super) fn note_end(&mut self, effect: Effect, body: &[u8]) {
+        if self.explicit && effect.ends() {
+            self.note_tag(backend::command_tag(body));
+        }
     }
 
     /// A statement that may end the transaction is answered with this tag.
