@@ -47,7 +47,8 @@
 //! | `requests.rs`, `answers.rs`, `results.rs`, `rows.rs`, `scan.rs` | what client and server send, told apart |
 //! | `journal.rs`, `digest.rs` | what is kept of requests, and what of answers |
 //! | `cycle.rs`, `calm.rs` | a cycle that runs one statement, and answers that are whole and well: most are, and are taken at once |
-//! | `outstanding.rs`, `owner.rs` | the requests that the server has not answered yet, and whose they are |
+//! | `batch.rs` | a batch of the extended protocol that is one request |
+//! | `outstanding.rs`, `request.rs`, `owner.rs` | the requests that the server has not answered yet, and whose they are |
 //! | `held.rs`, `deferred.rs` | answers that the client cannot act on yet; a BEGIN that waits for the first statement |
 //! | `encounter.rs`, `normalise.rs` | a conflict in full for those who report on it, and statements without their data |
 //! | `gate.rs`, `fingerprint.rs` | a place among those that contend to wait for, and what a transaction is known by there |

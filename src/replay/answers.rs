@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::batch::BATCH;
 use super::deferred::Begin;
 use super::engine::{Engine, Output, Setting};
-use super::outstanding::{Fit, Request};
 use super::owner::{Control, Owner};
 use super::policy::Mode;
+use super::request::{Fit, Request};
 use super::scan::Scan;
 use super::state::State;
 use super::unit::{Release, Savepoint};
@@ -94,7 +95,7 @@ impl Engine {
 
     /// One frame of the server, or the beginning of a long one.
     fn answer(&mut self, now: Duration, frame_tag: u8, scan: &mut Scan<'_>, out: &mut impl Output) {
-        let mut ignored = None;
+        let mut ignored = Vec::new();
         match frame_tag {
             tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE | tag::PARAMETER_STATUS => {
                 return self.asynchronous(frame_tag, scan, out);
@@ -104,6 +105,7 @@ impl Engine {
                 self.ready_at = now;
             }
             tag::COPY_IN_RESPONSE => ignored = self.outstanding.begin_copy_in(),
+            tag::PARSE_COMPLETE => self.outstanding.note_parsed(),
             _ => {}
         }
         if self.reports {
@@ -124,7 +126,7 @@ impl Engine {
             },
         }
         if frame_tag == tag::COPY_IN_RESPONSE {
-            self.copy_begins(now, ignored, scan, out);
+            self.copy_begins(now, &ignored, scan, out);
         }
         if frame_tag == tag::READY_FOR_QUERY {
             self.note_cycle_over();
@@ -324,7 +326,7 @@ impl Engine {
 
     /// A statement that the server has taken, in whatever attempt: its name outlives it.
     pub(super) fn note_parsed(&mut self, front: Request, frame_tag: u8) {
-        if let (Owner::Journalled(number), frontend::tag::PARSE, tag::PARSE_COMPLETE) =
+        if let (Owner::Journalled(number), frontend::tag::PARSE | BATCH, tag::PARSE_COMPLETE) =
             (front.owner, front.tag, frame_tag)
             && let Some(entry) = self.journal.entry_mut(number)
         {

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use super::engine::{Engine, Output};
 use super::journal::Entry;
-use super::outstanding::Request;
 use super::owner::Owner;
+use super::request::Request;
 use super::scan::Scan;
 use super::state::State;
 use crate::wire::backend::tag;
 
 impl Engine {
-    /// The server takes COPY data, and has ignored a Sync for that, if one was sent before the end of the data.
+    /// The server takes COPY data, and has ignored each Sync that it need not have come to for that.
     pub(super) fn copy_begins(
         &mut self,
         now: Duration,
-        ignored: Option<Request>,
+        ignored: &[Request],
         scan: &mut Scan<'_>,
         out: &mut impl Output,
     ) {
@@ -23,8 +23,10 @@ impl Engine {
             // The client is not told of it.
             return;
         }
-        if let Some(Request { owner: Owner::Journalled(sync), .. }) = ignored {
-            self.forget_cycle_end(sync);
+        for sync in ignored {
+            if let Owner::Journalled(sync) = sync.owner {
+                self.forget_cycle_end(sync);
+            }
         }
         self.catch_up_with_copy(now, scan, out);
     }

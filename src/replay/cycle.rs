@@ -5,10 +5,14 @@
 
 use std::time::Duration;
 
+use super::batch::BATCH;
+use super::deferred::Begin;
 use super::engine::{Engine, Output};
 use super::gate::Gate;
 use super::journal::Effect;
 use super::outstanding::REQUESTS_MAX;
+use super::owner::Owner;
+use super::policy::Dialect;
 use super::state::State;
 use super::statement::{Class, Classes};
 use crate::wire::frontend::{self, Bind, Parse, tag};
@@ -29,7 +33,8 @@ struct Cycle<'a> {
 
 impl Engine {
     /// Takes such a cycle at the start of the client's bytes. Returns how many they are, to be passed on as they are; `None` if
-    /// something else is there, or something is to be decided: then the transaction may have begun, and nothing else has changed.
+    /// something else is there, or something is to be decided: then the transaction may have begun, and its second cycle too, and
+    /// nothing else has changed.
     pub(super) fn take_cycle(&mut self, now: Duration, bytes: &[u8], out: &mut impl Output) -> Option<usize> {
         if !self.may_take_cycle(out) {
             return None;
@@ -37,6 +42,8 @@ impl Engine {
         let cycle = Cycle::at_start_of(bytes).filter(|cycle| self.works_on_data(cycle))?;
         if matches!(self.state, State::Idle) {
             self.begin_unit(now);
+        } else {
+            self.second_cycle_begins();
         }
         self.room_for(cycle.bytes, out).ok()?;
         self.keep_cycle(&cycle, &bytes[..cycle.bytes]);
@@ -59,15 +66,17 @@ impl Engine {
             && !out.watches()
     }
 
-    /// Whether a cycle of the client's own transaction begins, from the third one on. What stands against a replay would have ended
-    /// this state.
+    /// Whether a cycle of the client's own transaction begins, before which nothing is to be sent. What stands against a replay would
+    /// have ended this state.
     fn goes_on_calmly(&self, out: &impl Output) -> bool {
         let passes = match self.unit.gate {
             Gate::Passed => true,
             Gate::Ahead => !out.governs(),
             Gate::Waiting { .. } | Gate::Granted | Gate::Cancelled => false,
         };
-        passes && self.unit.at_cycle_start && self.unit.opening > 0
+        let is_second =
+            self.unit.explicit && self.dialect == Dialect::Postgres && self.unit.begin == Begin::Sent;
+        passes && self.unit.at_cycle_start && (self.unit.opening > 0 || is_second)
     }
 
     fn works_on_data(&self, cycle: &Cycle<'_>) -> bool {
@@ -93,6 +102,11 @@ impl Engine {
         }
         let runs = if cycle.bound.is_some() { tag::EXECUTE } else { tag::QUERY };
         self.unit.count(runs, data);
+        if cycle.bound.is_some() && self.unit.explicit && self.outstanding.takes_batches() {
+            let number = self.journal.push(BATCH, Effect::None, bytes);
+            self.outstanding.push(BATCH, Owner::Journalled(number));
+            return self.cycle_position(tag::SYNC, Effect::None);
+        }
         let [run, sync] = [runs, tag::SYNC].map(|tag| self.effect(tag, data));
         let effect = |tag| match tag {
             tag::QUERY | tag::EXECUTE => run,
@@ -170,11 +184,22 @@ mod tests {
         engine
     }
 
-    /// All that a cycle changes. Where the transaction is on its way to its first statement is told by its classes too.
+    /// All that a cycle changes, but for its requests. Where the transaction is on its way to its first statement is told by its
+    /// classes too.
     fn left_behind(engine: &mut Engine) -> String {
         engine.unit.gate = Gate::Passed;
         let Engine { state, unit, journal, outstanding, fingerprints, .. } = engine;
-        format!("{state:?} {unit:?} {journal:?} {outstanding:?} {:?}", fingerprints.unnamed)
+        let kept = (journal.all(), &outstanding.prepared, outstanding.are_complete());
+        format!("{state:?} {unit:?} {kept:?} {:?}", fingerprints.unnamed)
+    }
+
+    /// Its requests, those of a batch told apart: none of them does anything to a transaction.
+    fn requests(engine: &Engine) -> Vec<(u8, Effect, bool)> {
+        let of = |number| {
+            let entry = engine.journal.entry(number).expect("it is one of them");
+            engine.journal.messages(number).map(|frame| (frame[0], entry.effect, entry.crosses))
+        };
+        (0..engine.journal.len()).flat_map(of).collect()
     }
 
     /// Whether a cycle is taken at once behind those; and if so, that it leaves behind what its requests do one by one.
@@ -196,6 +221,13 @@ mod tests {
         }
         assert_eq!(taken, at);
         assert_eq!(left_behind(&mut whole), left_behind(&mut apart));
+        assert_eq!(requests(&whole), requests(&apart));
+        if whole.journal.len() == apart.journal.len() {
+            let requests = |engine: &Engine| engine.outstanding.iter().copied().collect::<Vec<_>>();
+            assert_eq!(requests(&whole), requests(&apart));
+        } else {
+            assert!(whole.unit.explicit && whole.outstanding.len() == 1, "one request, with one answer");
+        }
         true
     }
 
@@ -295,7 +327,7 @@ mod tests {
         let copies = (query("COPY t FROM STDIN"), "");
         let flushed = ([parse("n", "SELECT 1"), frame(b'H', b"")].concat(), "T");
         for (before, is_taken) in [
-            (vec![begin.clone()], false),
+            (vec![begin.clone()], true),
             (vec![begin.clone(), (simple.clone(), "T")], true),
             (vec![begin.clone(), (simple.clone(), "T"), flushed], false),
             (vec![begin.clone(), (simple.clone(), "")], true),

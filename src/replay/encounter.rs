@@ -80,9 +80,10 @@ fn up_to<'a>(
     fingerprints: &'a Fingerprints,
 ) -> impl Iterator<Item = (usize, Statement<'a>)> {
     let mut unnamed = None;
-    (0..end.min(journal.len())).filter_map(move |number| {
-        let body = journal.frames(number..number + 1).get(HEADER_BYTES..)?;
-        let statement = match journal.entry(number)?.tag {
+    let messages = |number| journal.messages(number).map(move |frame| (number, frame));
+    (0..end.min(journal.len())).flat_map(messages).filter_map(move |(number, frame)| {
+        let body = &frame[HEADER_BYTES..];
+        let statement = match frame[0] {
             tag::QUERY => known(frontend::query(body)?),
             tag::PARSE => {
                 let parse = Parse::view(body)?;

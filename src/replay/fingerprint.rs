@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::journal::{Entry, Journal};
+use super::journal::Journal;
 use super::lexer::{Lexer, Token};
 use crate::wire::HEADER_BYTES;
 use crate::wire::frontend::{self, Bind, Parse, tag};
@@ -110,19 +110,16 @@ impl Fingerprints {
 
     /// Of the first request of a transaction that has one.
     pub(super) fn first(&self, journal: &Journal) -> Option<Fingerprint> {
-        let mut requests = journal.entries_from(0).iter().enumerate();
-        requests.find_map(|(at, entry): (usize, &Entry)| {
-            self.request(entry.tag, journal.frames(at..at + 1), journal)
-        })
+        let mut messages = (0..journal.len()).flat_map(|number| journal.messages(number));
+        messages.find_map(|frame| self.request(frame[0], frame, journal))
     }
 }
 
 /// Of the unnamed statement that was parsed last.
 fn unnamed(journal: &Journal) -> Option<Fingerprint> {
-    let mut parsed =
-        (0..journal.len()).rev().filter(|at| journal.entry(*at).is_some_and(|e| e.tag == tag::PARSE));
-    parsed.find_map(|at| {
-        let parse = Parse::view(journal.frames(at..at + 1).get(HEADER_BYTES..)?)?;
+    let messages = (0..journal.len()).rev().flat_map(|number| journal.messages(number));
+    messages.filter(|frame| frame[0] == tag::PARSE).find_map(|frame| {
+        let parse = Parse::view(&frame[HEADER_BYTES..])?;
         parse.statement.is_empty().then(|| Fingerprint::of(parse.sql))?
     })
 }

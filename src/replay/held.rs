@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::engine::{Engine, Output};
 use super::journal::{Delivered, Effect};
-use super::outstanding::Request;
 use super::owner::Owner;
 use super::policy::Mode;
+use super::request::Request;
 use super::scan::Scan;
 use crate::wire::backend::tag;
 use crate::wire::frontend;
@@ -83,7 +83,7 @@ impl Engine {
             && self.backend_rest == 0
             && self.held.bytes.len() + frame_bytes <= self.policy.hold_bytes
             && frame_tag != tag::COPY_IN_RESPONSE
-            && (self.outstanding.is_awaited_behind() || self.commits_behind(frame_tag))
+            && (self.outstanding.is_awaited_behind(frame_tag) || self.commits_behind(frame_tag))
     }
 
     /// Whether the answer at hand is that of one string that commits what it does: its end is still to come.

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use super::batch::{self, BATCH};
 use super::digest::Unordered;
 use crate::wire::frames;
-use crate::wire::frontend::{self, tag};
+use crate::wire::frontend::tag;
 
 /// What the client has been shown of one request's answer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,7 +70,7 @@ impl Effect {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     start: usize,
-    /// The type byte; a run of COPY data is one entry of type CopyData.
+    /// The type byte, or [`BATCH`]; a run of COPY data is one entry of type CopyData.
     pub(super) tag: u8,
     /// What it does to the transaction.
     pub(super) effect: Effect,
@@ -98,12 +99,12 @@ impl Entry {
 
     /// Whether the request runs a statement, so that it counts where statements are counted.
     pub(super) const fn is_statement(&self) -> bool {
-        frontend::runs_statement(self.tag)
+        batch::runs_statement(self.tag)
     }
 
     /// Whether a ReadyForQuery ends the answer.
     pub(super) const fn is_cycle_end(&self) -> bool {
-        frontend::ends_cycle(self.tag)
+        batch::ends_cycle(self.tag)
     }
 }
 
@@ -203,7 +204,8 @@ impl Journal {
 
     /// The requests from `first` on are passed over by the server, up to a Sync. Returns how many.
     pub(super) fn complete_to_sync(&mut self, first: usize) -> usize {
-        let batch = self.entries.iter_mut().skip(first).take_while(|entry| entry.tag != tag::SYNC);
+        let batch =
+            self.entries.iter_mut().skip(first).take_while(|entry| !matches!(entry.tag, tag::SYNC | BATCH));
         batch.map(|entry| entry.delivered.complete = true).count()
     }
 
@@ -238,6 +240,11 @@ impl Journal {
         let end = self.entries.get(numbers.end).map_or(self.bytes.len(), |e| e.start);
         let start = self.entries.get(numbers.start).map_or(end, |e| e.start);
         &self.bytes[start..end]
+    }
+
+    /// The messages of one request: several only of a batch, and of COPY data.
+    pub(super) fn messages(&self, number: usize) -> impl Iterator<Item = &[u8]> {
+        frames(self.frames(number..number.saturating_add(1)))
     }
 
     /// The bytes of all requests.

@@ -20,6 +20,7 @@
 
 mod answers;
 mod backoff;
+mod batch;
 mod calm;
 mod cause;
 #[cfg(test)]
@@ -50,6 +51,7 @@ mod prepared;
 mod reason;
 mod refusal;
 mod report;
+mod request;
 mod requests;
 mod results;
 mod retry;

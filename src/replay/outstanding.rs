@@ -5,81 +5,13 @@
 
 use std::collections::VecDeque;
 
+use super::batch::{self, BATCH};
 use super::owner::{Control, Owner};
 use super::prepared::Prepared;
+use super::request::Request;
+use crate::wire::backend::tag::READY_FOR_QUERY;
 use crate::wire::frames;
-use crate::wire::frontend::{self, tag};
-
-/// A request without its answer yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Request {
-    /// The type byte of the request.
-    pub(super) tag: u8,
-    /// Whose it is.
-    pub(super) owner: Owner,
-    /// The client has asked for the answers up to this one.
-    pub(super) flushed: bool,
-    /// It may commit the transaction.
-    pub(super) commits: bool,
-    /// It went out as `RELEASE ...; COMMIT` in the place of a COMMIT.
-    pub(super) releases: bool,
-    /// It runs the empty statement in the place of a LOCK TABLE, if there is one.
-    pub(super) locks: bool,
-    /// It changes a name of [`Prepared`].
-    names: bool,
-    /// Ends of COPY data that were sent right behind it, before the server asked for the data.
-    copies_ahead: u32,
-}
-
-/// How a frame fits the request that is to be answered next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fit {
-    /// It is a part of the answer.
-    Continues,
-    /// It is the end of the answer.
-    Ends,
-    /// It is no answer to that request.
-    Foreign,
-}
-
-impl Request {
-    const fn new(tag: u8, owner: Owner) -> Self {
-        let (flushed, commits, releases, locks, names) = (false, false, false, false, false);
-        Self { tag, owner, flushed, commits, releases, locks, names, copies_ahead: 0 }
-    }
-
-    /// Whether a ReadyForQuery ends its answer.
-    pub(super) const fn is_cycle_end(&self) -> bool {
-        frontend::ends_cycle(self.tag)
-    }
-
-    /// Whether its ReadyForQuery is that of a COMMIT: of its own, or of the batch that it stands in.
-    pub(super) const fn ends_commit(self) -> bool {
-        self.releases || matches!(self.tag, tag::SYNC)
-    }
-
-    /// How a frame of this type fits the request.
-    pub(super) fn fit(self, frame_tag: u8) -> Fit {
-        use crate::wire::backend::tag as answer;
-        match (self.tag, frame_tag) {
-            (tag::QUERY | tag::SYNC | tag::FUNCTION_CALL, answer::READY_FOR_QUERY) => Fit::Ends,
-            (tag::SYNC, _) => Fit::Foreign,
-            (tag::QUERY | tag::FUNCTION_CALL, _) => Fit::Continues,
-            (tag::PARSE, answer::PARSE_COMPLETE)
-            | (tag::BIND, answer::BIND_COMPLETE)
-            | (tag::CLOSE, answer::CLOSE_COMPLETE)
-            | (tag::DESCRIBE, answer::ROW_DESCRIPTION | answer::NO_DATA)
-            | (
-                tag::EXECUTE,
-                answer::COMMAND_COMPLETE | answer::EMPTY_QUERY_RESPONSE | answer::PORTAL_SUSPENDED,
-            ) => Fit::Ends,
-            (tag::DESCRIBE, answer::PARAMETER_DESCRIPTION) => Fit::Continues,
-            (tag::EXECUTE, answer::DATA_ROW | answer::COPY_DATA | answer::COPY_DONE) => Fit::Continues,
-            (tag::EXECUTE, answer::COPY_IN_RESPONSE | answer::COPY_OUT_RESPONSE) => Fit::Continues,
-            _ => Fit::Foreign,
-        }
-    }
-}
+use crate::wire::frontend::tag;
 
 /// The queue of unanswered requests.
 #[derive(Debug, Default)]
@@ -118,7 +50,7 @@ impl Outstanding {
                 return true;
             }
             tag::SYNC if self.copying => return false,
-            tag::SYNC => self.skipping = false,
+            tag::SYNC | BATCH => self.skipping = false,
             _ if self.skipping => {
                 if of_client {
                     self.prepared.sent(true);
@@ -127,7 +59,7 @@ impl Outstanding {
             }
             _ => {}
         }
-        self.in_batch = !frontend::ends_cycle(tag);
+        self.in_batch = !batch::ends_cycle(tag);
         if of_client && !self.in_batch {
             self.prepared.end_batch();
         }
@@ -200,7 +132,8 @@ impl Outstanding {
         let Some(request) = self.requests.pop_front() else { return };
         self.journalled -= usize::from(request.owner.is_journalled());
         if request.names {
-            self.prepared.settle(succeeded);
+            // That of a batch is settled with its ParseComplete, if that comes.
+            self.prepared.settle(succeeded && request.tag != BATCH);
         }
     }
 
@@ -216,7 +149,7 @@ impl Outstanding {
         }
         self.take(false);
         while let Some(next) = self.front() {
-            if next.tag == tag::SYNC {
+            if matches!(next.tag, tag::SYNC | BATCH) {
                 return;
             }
             self.take(false);
@@ -225,23 +158,29 @@ impl Outstanding {
         self.skipping = true;
     }
 
-    /// The server asks for COPY data. In the extended protocol a Sync that was sent before the end of the data is ignored by
-    /// the server, and returned here. Behind a Query without data the next request is taken for what should have been data: it
-    /// fails the COPY, and has no answer of its own.
-    pub(super) fn begin_copy_in(&mut self) -> Option<Request> {
+    /// The server asks for COPY data. In the extended protocol each Sync that was sent before the data, and the first one before
+    /// their end, is ignored by the server; they are returned here. Behind a Query without data the next request is taken for what
+    /// should have been data: it fails the COPY, and has no answer of its own.
+    pub(super) fn begin_copy_in(&mut self) -> Vec<Request> {
         if self.requests.front().is_some_and(|r| r.tag == tag::QUERY && r.copies_ahead == 0) {
             let taken = self.requests.remove(1);
             self.journalled -= usize::from(taken.is_some_and(|taken| taken.owner.is_journalled()));
         }
-        let waits = self.requests.front().is_some_and(|r| r.tag == tag::EXECUTE && r.copies_ahead == 0);
-        let sync = self.requests.iter().position(|r| r.tag == tag::SYNC).filter(|_| waits);
-        let ignored = sync.and_then(|at| self.requests.remove(at));
-        self.journalled -= usize::from(ignored.is_some_and(|sync| sync.owner.is_journalled()));
-        self.in_batch |= ignored.is_some() && !self.requests.iter().any(Request::is_cycle_end);
-        let front = self.requests.front_mut()?;
-        front.copies_ahead += ignored.map_or(0, |sync| sync.copies_ahead);
+        let mut ignored = Vec::new();
+        let Some(mut front) = self.requests.pop_front() else { return ignored };
+        while front.tag == tag::EXECUTE
+            && front.copies_ahead == 0
+            && let Some(sync) = self.requests.front().copied().filter(|next| next.tag == tag::SYNC)
+        {
+            self.requests.pop_front();
+            self.journalled -= usize::from(sync.owner.is_journalled());
+            front.copies_ahead = sync.copies_ahead;
+            ignored.push(sync);
+        }
+        self.in_batch |= !ignored.is_empty() && !self.requests.iter().any(Request::is_cycle_end);
         self.copying = front.copies_ahead == 0;
         front.copies_ahead = front.copies_ahead.saturating_sub(1);
+        self.requests.push_front(front);
         ignored
     }
 
@@ -284,9 +223,26 @@ impl Outstanding {
         self.requests.is_empty()
     }
 
-    /// Whether the client, which has sent more in the same batch, waits for more than the answer at hand.
-    pub(super) fn is_awaited_behind(&self) -> bool {
-        self.requests.len() > 1 && self.front().is_some_and(|front| !front.flushed && !front.is_cycle_end())
+    /// Whether the client, which has sent more in the same batch, waits for more than a frame of this type.
+    pub(super) fn is_awaited_behind(&self, frame_tag: u8) -> bool {
+        self.front().is_some_and(|front| match front.tag {
+            BATCH => frame_tag != READY_FOR_QUERY,
+            _ => self.requests.len() > 1 && !front.flushed && !front.is_cycle_end(),
+        })
+    }
+
+    /// Whether a batch can go out as one request: all that is unanswered did, so that none of it is told apart.
+    pub(super) fn takes_batches(&self) -> bool {
+        self.requests.back().is_none_or(|last| last.tag == BATCH)
+    }
+
+    /// The server has taken the statement that the request at hand prepares.
+    pub(super) fn note_parsed(&mut self) {
+        if let Some(front) = self.requests.front_mut().filter(|front| front.tag == BATCH)
+            && std::mem::take(&mut front.names)
+        {
+            self.prepared.settle(true);
+        }
     }
 
     /// The request that went out last is a `RELEASE ...; COMMIT` in the place of a COMMIT.
@@ -326,7 +282,7 @@ impl Outstanding {
 
     /// Whether a journalled request of the client is unanswered that runs a statement.
     pub(super) fn has_journalled_statement(&self) -> bool {
-        let runs = |r: &Request| frontend::runs_statement(r.tag) && r.owner.is_journalled();
+        let runs = |r: &Request| batch::runs_statement(r.tag) && r.owner.is_journalled();
         self.journalled > 0 && self.requests.iter().any(runs)
     }
 
@@ -396,7 +352,7 @@ mod tests {
             outstanding.journalled
         };
         let mut outstanding = with(b"PB");
-        for (number, &tag) in b"EPBESQ".iter().enumerate() {
+        for (number, &tag) in b"ESBESQ".iter().enumerate() {
             outstanding.push(tag, Owner::Journalled(number));
         }
         assert_eq!(counted(&outstanding), 6);
@@ -407,9 +363,9 @@ mod tests {
         outstanding.push(b'c', Owner::Unjournalled);
         outstanding.push(b'S', Owner::Journalled(6));
         outstanding.fail(|_| {});
-        assert_eq!(counted(&outstanding), 1, "all up to the next Sync is passed over");
+        assert_eq!(counted(&outstanding), 3, "all up to the next Sync is passed over");
         outstanding.forget_journal();
-        assert_eq!((counted(&outstanding), outstanding.len()), (0, 1));
+        assert_eq!((counted(&outstanding), outstanding.len()), (0, 3));
     }
 
     #[test]
@@ -435,8 +391,8 @@ mod tests {
 
     #[test]
     fn a_sync_sent_along_with_a_copy_is_not_answered() {
-        let mut outstanding = with(b"ES");
-        outstanding.begin_copy_in();
+        let mut outstanding = with(b"ESS");
+        assert_eq!(outstanding.begin_copy_in().len(), 2);
         assert_eq!(outstanding.len(), 1);
         assert!(!outstanding.push(b'S', Owner::Unjournalled));
         outstanding.push(b'c', Owner::Unjournalled);
@@ -446,9 +402,12 @@ mod tests {
 
     #[test]
     fn a_sync_behind_the_end_of_a_copy_is_answered() {
-        let mut outstanding = with(b"EcS");
-        assert_eq!(outstanding.begin_copy_in(), None);
-        assert!(!outstanding.is_copying() && outstanding.len() == 2);
+        for (tags, ignored, copies) in [(&b"EcS"[..], 0, false), (b"EScS", 1, false), (b"EPS", 0, true)] {
+            let mut outstanding = with(tags);
+            assert_eq!(outstanding.begin_copy_in().len(), ignored);
+            assert_eq!(outstanding.is_copying(), copies);
+            assert!(outstanding.ends_cycle(), "the last Sync is heard");
+        }
     }
 
     #[test]
@@ -467,7 +426,8 @@ mod tests {
         assert!(outstanding.is_copying(), "there is no data left for a third one");
         outstanding.fail(|_| panic!("nothing is skipped"));
         outstanding.pop();
-        assert_eq!(outstanding.begin_copy_in().map(|sync| sync.tag), Some(b'S'));
+        let ignored = outstanding.begin_copy_in();
+        assert_eq!(ignored.iter().map(|sync| sync.tag).collect::<Vec<_>>(), b"S");
         assert!(!outstanding.is_copying() && !outstanding.only_copies());
     }
 

@@ -288,7 +288,7 @@ impl Engine {
     }
 
     /// Whether this is the first request after a BEGIN that stood alone in the first cycle. The data of a COPY is a part of that.
-    fn second_cycle_begins(&mut self) -> bool {
+    pub(super) fn second_cycle_begins(&mut self) -> bool {
         let unit = &mut self.unit;
         if !unit.at_cycle_start || unit.opening > 0 || self.journal.len() == 0 || !unit.explicit {
             return false;

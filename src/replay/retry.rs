@@ -409,16 +409,16 @@ impl Engine {
         }
     }
 
-    /// A Parse or Close of the journal is about to be sent once more.
+    /// A Parse or Close of the journal is about to be sent once more: alone, or a Parse at the start of a batch.
     pub(super) fn announce_name(&mut self, number: usize) {
-        let frame = self.journal.frames(number..number + 1);
-        let (tag, body) = (frame.first(), frame.get(HEADER_BYTES..).unwrap_or_default());
+        let Some(frame) = self.journal.messages(number).next() else { return };
+        let (tag, body) = (frame[0], &frame[HEADER_BYTES..]);
         let prepared = &mut self.outstanding.prepared;
-        if tag == Some(&tag::PARSE)
+        if tag == tag::PARSE
             && let Some(parse) = frontend::Parse::view(body)
         {
             prepared.parse(parse.statement, Self::classes_of_prepared(parse.sql));
-        } else if tag == Some(&tag::CLOSE)
+        } else if tag == tag::CLOSE
             && let Some(name) = frontend::statement_target(body)
         {
             prepared.close(name);

@@ -195,22 +195,24 @@ impl Engine {
         let (mut known, mut made) = (HashSet::new(), BTreeSet::new());
         for number in 0..self.journal.len() {
             let Some(entry) = self.journal.entry(number) else { break };
-            let body = self.journal.frames(number..number + 1).get(HEADER_BYTES..).unwrap_or_default();
             let told = entry.delivered.succeeded();
-            match entry.tag {
-                frontend::tag::PARSE => {
-                    let name = Parse::view(body).map(|parse| parse.statement).unwrap_or_default();
-                    made.extend(entry.parsed.then_some(name));
-                    if told && !name.is_empty() {
-                        known.insert(name);
+            for frame in self.journal.messages(number) {
+                let body = &frame[HEADER_BYTES..];
+                match frame[0] {
+                    frontend::tag::PARSE => {
+                        let name = Parse::view(body).map(|parse| parse.statement).unwrap_or_default();
+                        made.extend(entry.parsed.then_some(name));
+                        if told && !name.is_empty() {
+                            known.insert(name);
+                        }
                     }
-                }
-                frontend::tag::CLOSE if told => {
-                    if let Some(name) = frontend::statement_target(body) {
-                        known.remove(name);
+                    frontend::tag::CLOSE if told => {
+                        if let Some(name) = frontend::statement_target(body) {
+                            known.remove(name);
+                        }
                     }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         made.retain(|name| !known.contains(name));
