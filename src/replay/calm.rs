@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use super::digest::Digest;
+use super::digest::{Digest, Unordered};
 use super::engine::{Engine, Output};
 use super::journal::Delivered;
 use super::owner::Owner;
@@ -17,7 +17,7 @@ use super::request::{Fit, Request};
 use super::state::State;
 use super::unit::Release;
 use crate::wire::backend::{Status, tag};
-use crate::wire::{HEADER_BYTES, frames};
+use crate::wire::{HEADER_BYTES, frames, frontend};
 
 /// A ReadyForQuery without its body, the status.
 const READY: &[u8] = b"Z\0\0\0\x05";
@@ -27,16 +27,24 @@ impl Engine {
     /// decided. False if not.
     pub(super) fn take_calm_answers(&mut self, now: Duration, bytes: &[u8], out: &mut impl Output) -> bool {
         let Some(status) = status_at_end(bytes) else { return false };
-        if !self.is_calm() || !self.is_all_answered_by(bytes) {
+        if !self.is_calm() {
+            return false;
+        }
+        let ends = status == Status::Idle;
+        // Nothing is run again behind the end of a transaction; how one in a block ended is to be noted.
+        let digests = !ends && self.digests();
+        let is_answered = match self.outstanding.only() {
+            Some(Request { owner: Owner::Journalled(number), locks: false, .. }) => {
+                self.take_answer(*number, bytes, digests)
+            }
+            Some(_) => false,
+            None => self.take_answers(bytes, digests, ends),
+        };
+        if !is_answered {
             return false;
         }
         out.frontend(bytes);
-        let ends = status == Status::Idle;
-        if self.unit.explicit || !ends {
-            self.note_answers(bytes, !ends && self.digests());
-        } else {
-            self.outstanding.pop_all();
-        }
+        self.outstanding.pop_all();
         self.status = status;
         self.ready_at = now;
         self.note_cycle_over();
@@ -52,6 +60,57 @@ impl Engine {
             && self.held.is_empty()
             && self.unit.release == Release::None
             && !self.reports
+    }
+
+    /// Takes the answer to the only request that is unanswered: one in the journal, and one of those that a ReadyForQuery ends. False
+    /// if these bytes are not that, and no more.
+    fn take_answer(&mut self, number: usize, bytes: &[u8], digests: bool) -> bool {
+        let Some(entry) = self.journal.entry_mut(number).filter(|entry| entry.is_cycle_end()) else {
+            return false;
+        };
+        let (mut rows, mut unordered, mut left) = (0, Unordered::default(), bytes.len());
+        let (mut count, mut parsed, mut ends) = (0, false, false);
+        for frame in frames(bytes) {
+            count += 1;
+            left -= frame.len();
+            match frame[0] {
+                tag::DATA_ROW => {
+                    rows += 1;
+                    if digests {
+                        unordered.add(frame, true);
+                    }
+                }
+                tag::COMMAND_COMPLETE | tag::BIND_COMPLETE | tag::ROW_DESCRIPTION => {}
+                tag::READY_FOR_QUERY => {
+                    ends = true;
+                    break;
+                }
+                tag::PARSE_COMPLETE => parsed = true,
+                other if is_plain(other) => {}
+                _ => return false,
+            }
+        }
+        if !ends || left > 0 || (entry.tag == frontend::tag::SYNC && count > 1) {
+            return false;
+        }
+        if entry.effect.ends() {
+            let tags = frames(bytes).filter(|frame| frame[0] == tag::COMMAND_COMPLETE);
+            tags.for_each(|frame| self.unit.note_end(entry.effect, &frame[HEADER_BYTES..]));
+        }
+        let digest = if digests { Digest::of(bytes) } else { 0 };
+        entry.parsed |= parsed;
+        entry.answered = true;
+        entry.delivered = Delivered { frames: count, rows, digest, unordered, complete: true, failed: false };
+        true
+    }
+
+    /// Takes the answers to all requests, which are several. False if these bytes are not those, and no more.
+    fn take_answers(&mut self, bytes: &[u8], digests: bool, ends: bool) -> bool {
+        let are_answered = self.is_all_answered_by(bytes);
+        if are_answered && (self.unit.explicit || !ends) {
+            self.note_answers(bytes, digests);
+        }
+        are_answered
     }
 
     /// Whether these bytes are whole frames, and those answer all requests, which are the client's.
@@ -112,7 +171,6 @@ impl Engine {
             entry.answered = true;
             entry.delivered = shown;
         }
-        outstanding.pop_all();
     }
 }
 

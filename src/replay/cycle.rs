@@ -1,4 +1,5 @@
-//! A cycle that comes whole and runs one statement that reads or writes rows: most of what drivers send.
+//! A cycle that comes whole and runs one statement, which reads or writes rows, or plainly opens or commits a transaction: most of
+//! what drivers send.
 //!
 //! Nothing in it is to be decided, so that its requests are kept in one go. What they leave behind is the same as if each was
 //! told apart by `requests.rs`, which takes whatever else comes.
@@ -39,18 +40,19 @@ impl Engine {
         if !self.may_take_cycle(out) {
             return None;
         }
-        let cycle = Cycle::at_start_of(bytes).filter(|cycle| self.works_on_data(cycle))?;
+        let cycle = Cycle::at_start_of(bytes)?;
+        let classes = self.classes_of_cycle(&cycle).filter(|classes| self.is_calm_cycle(*classes))?;
         if matches!(self.state, State::Idle) {
             self.begin_unit(now);
         } else {
             self.second_cycle_begins();
         }
         self.room_for(cycle.bytes, out).ok()?;
-        self.keep_cycle(&cycle, &bytes[..cycle.bytes]);
+        self.keep_cycle(&cycle, classes, &bytes[..cycle.bytes]);
         Some(cycle.bytes)
     }
 
-    /// Whether the client is where a cycle that works on data needs no look at each request.
+    /// Whether the client is where such a cycle needs no look at each request.
     fn may_take_cycle(&self, out: &impl Output) -> bool {
         let begins = match self.state {
             State::Idle => !out.governs(),
@@ -79,44 +81,65 @@ impl Engine {
         passes && self.unit.at_cycle_start && (self.unit.opening > 0 || is_second)
     }
 
-    fn works_on_data(&self, cycle: &Cycle<'_>) -> bool {
-        let data = Classes::from(Class::Data);
+    /// The classes of what it runs, if no answer that is to come changes them.
+    fn classes_of_cycle(&self, cycle: &Cycle<'_>) -> Option<Classes> {
         match (cycle.bound, cycle.text) {
-            (None, sql) => sql.is_some_and(|sql| Classes::of(sql) == data),
-            (Some(statement), sql) => {
-                (statement.is_empty() || self.unit.prepared() == Classes::default())
-                    && self.outstanding.prepared.surely_works_on_data(statement)
-                    && sql.is_none_or(|sql| Self::classes_of_prepared(sql) == data)
+            (None, sql) => sql.map(Classes::of),
+            (Some(statement), None) => {
+                let known = self.unit.prepared() == Classes::default();
+                self.outstanding.prepared.settled(statement).filter(|_| known)
+            }
+            (Some(unnamed), Some(sql)) => {
+                let classes = Self::classes_of_prepared(sql);
+                let same = self.outstanding.prepared.settled(unnamed) == Some(classes);
+                (same && classes == Class::Data.into()).then_some(classes)
             }
         }
     }
 
-    fn keep_cycle(&mut self, cycle: &Cycle<'_>, bytes: &[u8]) {
-        let data = Classes::from(Class::Data);
-        if cycle.bound.is_some() {
-            self.outstanding.prepared.bind_data();
+    /// Whether it works on data; or opens a transaction where none is, or commits one, with nothing to be sent before or instead.
+    fn is_calm_cycle(&self, classes: Classes) -> bool {
+        let sends_begin = !self.policy.begin.defers(self.dialect);
+        let sends_commit = self.dialect == Dialect::Postgres && self.unit.begin == Begin::Sent;
+        match self.state {
+            _ if classes == Class::Data.into() => true,
+            State::Idle => classes == Class::Begin.into() && sends_begin,
+            _ => classes == Class::Commit.into() && sends_commit && self.unit.explicit,
+        }
+    }
+
+    fn keep_cycle(&mut self, cycle: &Cycle<'_>, classes: Classes, bytes: &[u8]) {
+        let is_batch = cycle.bound.is_some();
+        if is_batch {
+            self.outstanding.prepared.bind_unnamed(classes);
             if cycle.text.is_some() {
-                self.unit.names.parse(b"", data);
+                self.unit.names.parse(b"", classes);
                 self.fingerprints.unnamed = None;
             }
         }
-        let runs = if cycle.bound.is_some() { tag::EXECUTE } else { tag::QUERY };
-        self.unit.count(runs, data);
-        if cycle.bound.is_some() && self.unit.explicit && self.outstanding.takes_batches() {
-            let number = self.journal.push(BATCH, Effect::None, bytes);
-            self.outstanding.push(BATCH, Owner::Journalled(number));
-            return self.cycle_position(tag::SYNC, Effect::None);
+        let (runs, end) = if is_batch { (tag::EXECUTE, tag::SYNC) } else { (tag::QUERY, tag::QUERY) };
+        self.unit.count(runs, classes);
+        let run = self.effect(runs, classes);
+        if !is_batch || (self.unit.explicit && self.outstanding.takes_batches()) {
+            let request = if is_batch { BATCH } else { tag::QUERY };
+            let number = self.journal.push(request, run, bytes);
+            self.outstanding.push(request, Owner::Journalled(number));
+            if run.ends() {
+                self.outstanding.mark_commit();
+            }
+            return self.cycle_position(end, run);
         }
-        let [run, sync] = [runs, tag::SYNC].map(|tag| self.effect(tag, data));
+        let sync = self.effect(end, classes);
         let effect = |tag| match tag {
-            tag::QUERY | tag::EXECUTE => run,
+            tag::EXECUTE => run,
             tag::SYNC => sync,
             _ => Effect::None,
         };
         let first = self.journal.push_cycle(bytes, effect);
         self.outstanding.push_cycle(bytes, first, |tag| effect(tag).ends());
-        let end = if cycle.bound.is_some() { tag::SYNC } else { tag::QUERY };
-        self.cycle_position(end, effect(end));
+        // What the Execute may end counts too.
+        self.cycle_position(tag::EXECUTE, run);
+        self.cycle_position(end, sync);
     }
 }
 
@@ -193,11 +216,13 @@ mod tests {
         format!("{state:?} {unit:?} {kept:?} {:?}", fingerprints.unnamed)
     }
 
-    /// Its requests, those of a batch told apart: none of them does anything to a transaction.
+    /// Its requests, those of a batch told apart: what it does its Execute does.
     fn requests(engine: &Engine) -> Vec<(u8, Effect, bool)> {
         let of = |number| {
             let entry = engine.journal.entry(number).expect("it is one of them");
-            engine.journal.messages(number).map(|frame| (frame[0], entry.effect, entry.crosses))
+            let effect =
+                |tag| if entry.tag != BATCH || tag == tag::EXECUTE { entry.effect } else { Effect::None };
+            engine.journal.messages(number).map(move |frame| (frame[0], effect(frame[0]), entry.crosses))
         };
         (0..engine.journal.len()).flat_map(of).collect()
     }
@@ -226,7 +251,7 @@ mod tests {
             let requests = |engine: &Engine| engine.outstanding.iter().copied().collect::<Vec<_>>();
             assert_eq!(requests(&whole), requests(&apart));
         } else {
-            assert!(whole.unit.explicit && whole.outstanding.len() == 1, "one request, with one answer");
+            assert!(whole.unit.explicit && whole.outstanding.iter().all(|request| request.tag == BATCH));
         }
         true
     }
@@ -265,6 +290,38 @@ mod tests {
                 before.iter().flat_map(|before| cycles.iter().map(move |cycle| (before, cycle)))
             {
                 assert!(takes(policy, dialect, before, cycle), "{}", cycle.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_opened_and_committed_at_once() {
+        let immediate = Policy { begin: Begin::Immediate, ..Policy::default() };
+        let deferred = Policy { begin: Begin::Deferred, ..Policy::default() };
+        let prepared = [parse("b", "BEGIN"), parse("c", "END"), sync()].concat();
+        let named = |name| [bind("", name), describe("P"), execute(""), sync()].concat();
+        let (begin, commit) = ([query("begin"), named("b")], [query("COMMIT"), named("c")]);
+        let outside = vec![(query("SELECT 1"), "I"), (prepared.clone(), "I")];
+        let empty = [outside.clone(), vec![(query("BEGIN"), "T")]].concat();
+        let worked = [empty.clone(), vec![(named("s"), "T"), (query("SELECT 1"), "T")]].concat();
+        let failed = [empty.clone(), vec![(query("SELECT 1"), "E")]].concat();
+        let pipelined = [empty.clone(), vec![(named("s"), "")]].concat();
+        for (policy, dialect, sends_begin, sends_commit) in [
+            (&immediate, Dialect::Postgres, true, true),
+            (&deferred, Dialect::Postgres, false, true),
+            (&immediate, Dialect::Cockroach, true, false),
+            (&Policy::default(), Dialect::Cockroach, false, false),
+        ] {
+            for cycle in &begin {
+                assert_eq!(takes(policy, dialect, &outside, cycle), sends_begin);
+                assert!(!takes(policy, dialect, &worked, cycle), "there is one");
+            }
+            for cycle in &commit {
+                for before in [&worked, &failed, &pipelined] {
+                    assert_eq!(takes(policy, dialect, before, cycle), sends_commit);
+                }
+                assert_eq!(takes(policy, dialect, &empty, cycle), sends_begin && sends_commit);
+                assert!(!takes(policy, dialect, &outside, cycle), "there is none");
             }
         }
     }

@@ -114,6 +114,11 @@ impl Outstanding {
         self.requests.iter()
     }
 
+    /// The request that is being answered, if no other is unanswered.
+    pub(super) fn only(&self) -> Option<&Request> {
+        self.requests.front().filter(|_| self.requests.len() == 1)
+    }
+
     /// Its answer is complete.
     #[inline]
     pub(super) fn pop(&mut self) {

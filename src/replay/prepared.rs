@@ -113,9 +113,9 @@ impl Prepared {
         }
     }
 
-    /// Whether this statement is known to read and write rows, and to go on doing so: no answer that is to come changes any name.
-    pub(super) fn surely_works_on_data(&self, statement: &[u8]) -> bool {
-        self.in_flight.is_empty() && self.statement(statement) == Some(Class::Data.into())
+    /// The classes of what a Bind of this statement binds, if no answer that is to come changes any name.
+    pub(super) fn settled(&self, statement: &[u8]) -> Option<Classes> {
+        if self.in_flight.is_empty() { self.statement(statement) } else { None }
     }
 
     /// Whether a statement with a name may do more than read and write rows.
@@ -126,9 +126,9 @@ impl Prepared {
             || self.in_flight.iter().any(|it| !it.statement.is_empty() && more(it))
     }
 
-    /// The unnamed portal is bound to a statement that reads and writes rows.
-    pub(super) fn bind_data(&mut self) {
-        self.unnamed_portal = Class::Data.into();
+    /// The unnamed portal is bound to a statement of these classes.
+    pub(super) const fn bind_unnamed(&mut self, classes: Classes) {
+        self.unnamed_portal = classes;
     }
 
     /// A Bind is about to be sent; returns the classes of its statement, or `None` if they cannot be known yet.
