@@ -1,6 +1,6 @@
-//! A batch that is one request: it comes whole, in an open transaction, and runs one statement that reads or writes rows.
+//! A batch that is one request: it comes whole, and what it does is known.
 //!
-//! Such a batch is to the transaction what a Query is. Its answer is what comes up to a ReadyForQuery; where a part of it fails, the
+//! Such a batch is to a transaction what a Query is. Its answer is what comes up to a ReadyForQuery; where a part of it fails, the
 //! server passes over the rest of it; and nothing in it is sent again without the other. To keep its messages apart would take four
 //! times the memory, and an end to be found for each.
 

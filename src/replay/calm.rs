@@ -13,7 +13,7 @@ use super::digest::{Digest, Unordered};
 use super::engine::{Engine, Output};
 use super::journal::Delivered;
 use super::owner::Owner;
-use super::request::{Fit, Request};
+use super::request::Request;
 use super::state::State;
 use super::unit::Release;
 use crate::wire::backend::{Status, tag};
@@ -33,18 +33,11 @@ impl Engine {
         let ends = status == Status::Idle;
         // Nothing is run again behind the end of a transaction; how one in a block ended is to be noted.
         let digests = !ends && self.digests();
-        let is_answered = match self.outstanding.only() {
-            Some(Request { owner: Owner::Journalled(number), locks: false, .. }) => {
-                self.take_answer(*number, bytes, digests)
-            }
-            Some(_) => false,
-            None => self.take_answers(bytes, digests, ends),
-        };
-        if !is_answered {
+        if !self.take_answer(bytes, digests) {
             return false;
         }
         out.frontend(bytes);
-        self.outstanding.pop_all();
+        self.outstanding.pop();
         self.status = status;
         self.ready_at = now;
         self.note_cycle_over();
@@ -64,8 +57,12 @@ impl Engine {
 
     /// Takes the answer to the only request that is unanswered: one in the journal, and one of those that a ReadyForQuery ends. False
     /// if these bytes are not that, and no more.
-    fn take_answer(&mut self, number: usize, bytes: &[u8], digests: bool) -> bool {
-        let Some(entry) = self.journal.entry_mut(number).filter(|entry| entry.is_cycle_end()) else {
+    fn take_answer(&mut self, bytes: &[u8], digests: bool) -> bool {
+        let Some(Request { owner: Owner::Journalled(number), locks: false, .. }) = self.outstanding.only()
+        else {
+            return false;
+        };
+        let Some(entry) = self.journal.entry_mut(*number).filter(|entry| entry.is_cycle_end()) else {
             return false;
         };
         let (mut rows, mut unordered, mut left) = (0, Unordered::default(), bytes.len());
@@ -103,80 +100,6 @@ impl Engine {
         entry.delivered = Delivered { frames: count, rows, digest, unordered, complete: true, failed: false };
         true
     }
-
-    /// Takes the answers to all requests, which are several. False if these bytes are not those, and no more.
-    fn take_answers(&mut self, bytes: &[u8], digests: bool, ends: bool) -> bool {
-        let are_answered = self.is_all_answered_by(bytes);
-        if are_answered && (self.unit.explicit || !ends) {
-            self.note_answers(bytes, digests);
-        }
-        are_answered
-    }
-
-    /// Whether these bytes are whole frames, and those answer all requests, which are the client's.
-    fn is_all_answered_by(&self, bytes: &[u8]) -> bool {
-        let mut requests = self.outstanding.iter();
-        let mut next = requests.next();
-        let mut taken = 0;
-        for frame in frames(bytes) {
-            let fit = match next {
-                Some(request) if is_plain(frame[0]) && is_of_client(request) => request.fit(frame[0]),
-                _ => return false,
-            };
-            taken += frame.len();
-            match fit {
-                Fit::Continues => {}
-                Fit::Ends => next = requests.next(),
-                Fit::Foreign => return false,
-            }
-            if frame[0] == tag::READY_FOR_QUERY {
-                return next.is_none() && taken == bytes.len();
-            }
-        }
-        false
-    }
-
-    /// Notes the answers to all requests, which are in the journal, as ones that the client has been shown.
-    fn note_answers(&mut self, bytes: &[u8], digests: bool) {
-        let Self { outstanding, journal, unit, .. } = self;
-        let (mut answers, mut rest) = (frames(bytes), bytes);
-        for request in outstanding.iter() {
-            let Owner::Journalled(number) = request.owner else { return };
-            let Some(entry) = journal.entry_mut(number) else { return };
-            let mut shown = Delivered { complete: true, ..Delivered::default() };
-            let mut length = 0;
-            for frame in answers.by_ref() {
-                length += frame.len();
-                shown.frames += 1;
-                match frame[0] {
-                    tag::DATA_ROW => {
-                        shown.rows += 1;
-                        if digests {
-                            shown.unordered.add(frame, true);
-                        }
-                    }
-                    tag::COMMAND_COMPLETE => unit.note_end(entry.effect, &frame[HEADER_BYTES..]),
-                    tag::PARSE_COMPLETE => entry.parsed = true,
-                    _ => {}
-                }
-                if request.fit(frame[0]) == Fit::Ends {
-                    break;
-                }
-            }
-            let (answer, behind) = rest.split_at(length);
-            rest = behind;
-            if digests {
-                shown.digest = Digest::of(answer);
-            }
-            entry.answered = true;
-            entry.delivered = shown;
-        }
-    }
-}
-
-/// Whether a request is the client's own, and its answer goes to it as it is.
-const fn is_of_client(request: &Request) -> bool {
-    matches!(request.owner, Owner::Journalled(_)) && !request.locks
 }
 
 /// What the ReadyForQuery says that seems to end these bytes.

@@ -63,13 +63,9 @@ impl<'a> Encounter<'a> {
     /// The statement that met the conflict. `None` for a COMMIT, and where the transaction is not journalled.
     pub fn statement(&self) -> Option<Statement<'a>> {
         let entry = self.journal.entry(self.number)?;
-        let frame = self.journal.frames(self.number..self.number + 1);
-        let text = frame.get(HEADER_BYTES..).and_then(frontend::query).filter(|_| entry.tag == tag::QUERY);
-        if entry.effect.ends() && text.and_then(Fingerprint::of).is_none() {
-            return None;
-        }
         let statements = up_to(self.number.saturating_add(1), self.journal, self.fingerprints);
-        statements.last().map(|(_, statement)| statement)
+        let met_there = |at: usize| at == self.number || !entry.effect.ends();
+        statements.last().filter(|(at, _)| met_there(*at)).map(|(_, statement)| statement)
     }
 }
 

@@ -133,20 +133,6 @@ impl Journal {
         self.entries.len() - 1
     }
 
-    /// Appends the requests of a whole cycle, and what each does by its type. Returns the number of the first.
-    pub(super) fn push_cycle(&mut self, cycle: &[u8], effect: impl Fn(u8) -> Effect) -> usize {
-        let (first, mut start) = (self.entries.len(), self.bytes.len());
-        self.bytes.extend_from_slice(cycle);
-        if self.entries.capacity() == 0 {
-            self.entries.reserve_exact(frames(cycle).count());
-        }
-        for frame in frames(cycle) {
-            self.entries.push(Entry::new(start, frame[0], effect(frame[0])));
-            start += frame.len();
-        }
-        first
-    }
-
     /// The last request runs a LOCK TABLE.
     pub(super) fn mark_lock(&mut self) {
         self.entries.last_mut().into_iter().for_each(|last| last.locks = true);

@@ -10,7 +10,6 @@ use super::owner::{Control, Owner};
 use super::prepared::Prepared;
 use super::request::Request;
 use crate::wire::backend::tag::READY_FOR_QUERY;
-use crate::wire::frames;
 use crate::wire::frontend::tag;
 
 /// The queue of unanswered requests.
@@ -73,21 +72,6 @@ impl Outstanding {
         true
     }
 
-    /// The requests of a whole cycle go out, which change no name: the journal has them from number `first` on. Whether each may
-    /// commit is told by its type.
-    pub(super) fn push_cycle(&mut self, cycle: &[u8], first: usize, commits: impl Fn(u8) -> bool) {
-        if self.requests.capacity() == 0 {
-            self.requests.reserve_exact(frames(cycle).count());
-        }
-        for (number, frame) in (first..).zip(frames(cycle)) {
-            let request = Request::new(frame[0], Owner::Journalled(number));
-            self.requests.push_back(Request { commits: commits(frame[0]), ..request });
-            self.journalled += 1;
-        }
-        self.in_batch = false;
-        self.prepared.end_batch();
-    }
-
     /// The requests of [`crate::wire::encode::run_named`] go out.
     pub(super) fn push_named(&mut self, owner: Owner) {
         self.push_bound(owner);
@@ -109,11 +93,6 @@ impl Outstanding {
         self.requests.front().copied()
     }
 
-    /// All of them, in the order in which they are answered.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Request> {
-        self.requests.iter()
-    }
-
     /// The request that is being answered, if no other is unanswered.
     pub(super) fn only(&self) -> Option<&Request> {
         self.requests.front().filter(|_| self.requests.len() == 1)
@@ -123,13 +102,6 @@ impl Outstanding {
     #[inline]
     pub(super) fn pop(&mut self) {
         self.take(true);
-    }
-
-    /// All answers are complete.
-    pub(super) fn pop_all(&mut self) {
-        let names = self.requests.drain(..).filter(|request| request.names);
-        names.for_each(|_| self.prepared.settle(true));
-        self.journalled = 0;
     }
 
     #[inline]
