@@ -175,3 +175,37 @@ impl Engine {
         self.held.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::replay::batch::BATCH;
+    use crate::replay::client::{Client, bind, execute, frame, parse, query, sync};
+    use crate::replay::{Dialect, Policy};
+
+    #[test]
+    fn what_has_come_of_the_answer_to_a_batch_is_held_to_its_end() {
+        let (mut engine, mut client) =
+            (Engine::new(Arc::new(Policy::default()), Dialect::Postgres, 1), Client::default());
+        let now = Duration::ZERO;
+        let batch = [parse("", "SELECT 1"), bind("", ""), execute(""), sync()].concat();
+        let begun = [frame(b'C', b"BEGIN\0"), frame(b'Z', b"T")].concat();
+        let answer = [(b'1', &b""[..]), (b'2', b""), (b'D', b"\0\0"), (b'C', b"SELECT 1\0"), (b'Z', b"T")];
+        let whole = answer.map(|(tag, body)| frame(tag, body)).concat();
+        // What the unnamed statement is, is known from the second one on.
+        for (requests, answer) in [(query("BEGIN"), &begun), (batch.clone(), &whole), (batch, &Vec::new())] {
+            assert_eq!(engine.handle_frontend(now, &requests, &mut client), Ok(requests.len()));
+            assert_eq!(engine.handle_backend(now, answer, &mut client), Ok(answer.len()));
+        }
+        assert!(engine.outstanding.only().is_some_and(|request| request.tag == BATCH));
+        client.0.clear();
+        for (tag, body) in answer {
+            assert!(client.0.is_empty(), "the next one may be a conflict");
+            let frame = frame(tag, body);
+            assert_eq!(engine.handle_backend(now, &frame, &mut client), Ok(frame.len()));
+        }
+        assert_eq!(client.0, whole);
+    }
+}

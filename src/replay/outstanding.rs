@@ -293,6 +293,7 @@ impl Outstanding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replay::statement::Class;
 
     fn with(tags: &[u8]) -> Outstanding {
         let mut outstanding = Outstanding::default();
@@ -309,6 +310,32 @@ mod tests {
         outstanding.fail(|r| skipped.push(r.tag));
         assert_eq!(skipped, b"BE");
         assert_eq!(outstanding.front().map(|r| r.tag), Some(b'S'));
+    }
+
+    #[test]
+    fn the_sync_of_a_batch_that_is_one_request_is_heard() {
+        let mut outstanding = with(b"PBEQ");
+        outstanding.push(BATCH, Owner::Unjournalled);
+        outstanding.fail(|_| {});
+        assert_eq!(outstanding.only().map(|request| request.tag), Some(BATCH));
+        outstanding.pop();
+        let mut outstanding = with(b"PB");
+        outstanding.fail(|_| {});
+        assert!(outstanding.push(BATCH, Owner::Unjournalled) && !outstanding.is_skipping());
+    }
+
+    #[test]
+    fn what_a_batch_prepares_is_known_when_its_parse_has_succeeded() {
+        for parsed in [true, false] {
+            let mut outstanding = Outstanding::default();
+            outstanding.prepared.parse(b"", Class::Begin.into());
+            outstanding.push(BATCH, Owner::Unjournalled);
+            if parsed {
+                outstanding.note_parsed();
+            }
+            outstanding.pop();
+            assert_eq!(outstanding.prepared.settled(b"") == Some(Class::Begin.into()), parsed);
+        }
     }
 
     #[test]
