@@ -105,7 +105,7 @@ impl Engine {
                 self.ready_at = now;
             }
             tag::COPY_IN_RESPONSE => ignored = self.outstanding.begin_copy_in(),
-            tag::PARSE_COMPLETE => self.outstanding.note_parsed(),
+            tag::PARSE_COMPLETE => self.note_parsed(),
             _ => {}
         }
         if self.reports {
@@ -276,7 +276,6 @@ impl Engine {
             }
             return;
         };
-        self.note_parsed(front, frame_tag);
         if frame_tag == tag::ERROR_RESPONSE {
             if self.note_farewell(ErrorFields::new(scan.body())) {
                 return;
@@ -325,9 +324,10 @@ impl Engine {
     }
 
     /// A statement that the server has taken, in whatever attempt: its name outlives it.
-    pub(super) fn note_parsed(&mut self, front: Request, frame_tag: u8) {
-        if let (Owner::Journalled(number), frontend::tag::PARSE | BATCH, tag::PARSE_COMPLETE) =
-            (front.owner, front.tag, frame_tag)
+    fn note_parsed(&mut self) {
+        self.outstanding.note_parsed();
+        if let Some(Request { owner: Owner::Journalled(number), tag: frontend::tag::PARSE | BATCH, .. }) =
+            self.outstanding.front()
             && let Some(entry) = self.journal.entry_mut(number)
         {
             entry.parsed = true;

@@ -1,8 +1,8 @@
 //! Answers that come whole, with nothing in them to decide: as long as nothing goes wrong, nearly all of them.
 //!
-//! A client waits for the answers to all that it has sent, and most of the time they come in one read, up to the ReadyForQuery
-//! behind them. Then none of them is held, for there is nothing to wait for, and each is digested at once; or not at all where the
-//! transaction ends with them, for nothing is run again behind that.
+//! A client waits for the answer to what it has sent, and most of the time that comes in one read, up to the ReadyForQuery that ends
+//! it. Then nothing of it is held, for there is nothing to wait for, and it is digested at once; or not at all where the transaction
+//! ends with it, for nothing is run again behind that.
 //!
 //! Whatever else comes (an error, a notice, a part of an answer, anything in a replay) is told apart frame by frame, in
 //! `answers.rs`. Both ways come to the same.
@@ -77,17 +77,19 @@ impl Engine {
                         unordered.add(frame, true);
                     }
                 }
-                tag::COMMAND_COMPLETE | tag::BIND_COMPLETE | tag::ROW_DESCRIPTION => {}
                 tag::READY_FOR_QUERY => {
-                    ends = true;
+                    ends = left == 0;
                     break;
                 }
                 tag::PARSE_COMPLETE => parsed = true,
-                other if is_plain(other) => {}
+                // These say nothing but what was asked for, and that all went well.
+                tag::BIND_COMPLETE | tag::CLOSE_COMPLETE | tag::PARAMETER_DESCRIPTION => {}
+                tag::ROW_DESCRIPTION | tag::NO_DATA | tag::PORTAL_SUSPENDED => {}
+                tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE => {}
                 _ => return false,
             }
         }
-        if !ends || left > 0 || (entry.tag == frontend::tag::SYNC && count > 1) {
+        if !ends || (entry.tag == frontend::tag::SYNC && count > 1) {
             return false;
         }
         if entry.effect.ends() {
@@ -106,24 +108,6 @@ impl Engine {
 fn status_at_end(bytes: &[u8]) -> Option<Status> {
     let (before, status) = bytes.split_at_checked(bytes.len().checked_sub(1)?)?;
     before.ends_with(READY).then(|| Status::parse(status))?
-}
-
-/// Whether frames of this type say nothing but what was asked for, and that all went well.
-const fn is_plain(frame_tag: u8) -> bool {
-    matches!(
-        frame_tag,
-        tag::PARSE_COMPLETE
-            | tag::BIND_COMPLETE
-            | tag::CLOSE_COMPLETE
-            | tag::PARAMETER_DESCRIPTION
-            | tag::ROW_DESCRIPTION
-            | tag::NO_DATA
-            | tag::DATA_ROW
-            | tag::COMMAND_COMPLETE
-            | tag::EMPTY_QUERY_RESPONSE
-            | tag::PORTAL_SUSPENDED
-            | tag::READY_FOR_QUERY
-    )
 }
 
 #[cfg(test)]

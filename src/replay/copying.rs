@@ -11,7 +11,7 @@ use super::state::State;
 use crate::wire::backend::tag;
 
 impl Engine {
-    /// The server takes COPY data, and has ignored each Sync that it need not have come to for that.
+    /// The server takes COPY data, and has ignored these for that, each a Sync that was sent before their end.
     pub(super) fn copy_begins(
         &mut self,
         now: Duration,

@@ -1,8 +1,8 @@
 //! A cycle that comes whole and runs one statement, which reads or writes rows, or plainly opens or commits a transaction: most of
 //! what drivers send.
 //!
-//! Nothing in it is to be decided, so that its requests are kept in one go. What they leave behind is the same as if each was
-//! told apart by `requests.rs`, which takes whatever else comes.
+//! Nothing in it is to be decided, so that it is kept in one go, as one request. What is known of the transaction behind it is the
+//! same as if its messages were told apart by `requests.rs`, which takes whatever else comes.
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use super::batch::BATCH;
 use super::deferred::Begin;
 use super::engine::{Engine, Output};
 use super::gate::Gate;
-use super::journal::Effect;
 use super::outstanding::REQUESTS_MAX;
 use super::owner::Owner;
 use super::policy::Dialect;
@@ -117,17 +116,15 @@ impl Engine {
                 self.fingerprints.unnamed = None;
             }
         }
-        let (runs, end) = if is_batch { (tag::EXECUTE, tag::SYNC) } else { (tag::QUERY, tag::QUERY) };
-        self.unit.count(runs, classes);
-        // In autocommit it is the Sync that commits, and not always the Execute.
-        let effect = if self.unit.explicit { self.effect(runs, classes) } else { Effect::MayEnd };
         let request = if is_batch { BATCH } else { tag::QUERY };
+        self.unit.count(request, classes);
+        let effect = self.effect(request, classes);
         let number = self.journal.push(request, effect, bytes);
         self.outstanding.push(request, Owner::Journalled(number));
         if effect.ends() {
             self.outstanding.mark_commit();
         }
-        self.cycle_position(end, effect);
+        self.cycle_position(request, effect);
     }
 }
 
@@ -167,6 +164,7 @@ mod tests {
     use crate::replay::client::{Client, bind, describe, execute, frame, parse, query, sync};
     use crate::replay::engine::Step;
     use crate::replay::fingerprint::Fingerprint;
+    use crate::replay::journal::Effect;
     use crate::replay::{Begin, Dialect, LockTable, Mode, Policy};
 
     /// What a server answers, where all goes well.

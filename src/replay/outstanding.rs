@@ -135,8 +135,8 @@ impl Outstanding {
         self.skipping = true;
     }
 
-    /// The server asks for COPY data. In the extended protocol each Sync that was sent before the data, and the first one before
-    /// their end, is ignored by the server; they are returned here. Behind a Query without data the next request is taken for what
+    /// The server asks for COPY data. In the extended protocol each Sync that was sent before the end of the data is ignored by
+    /// the server; they are returned here. Behind a Query without data the next request is taken for what
     /// should have been data: it fails the COPY, and has no answer of its own.
     pub(super) fn begin_copy_in(&mut self) -> Vec<Request> {
         if self.requests.front().is_some_and(|r| r.tag == tag::QUERY && r.copies_ahead == 0) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::batch::{self, BATCH};
 use super::deferred::Begin;
 use super::engine::{Engine, Output, Step};
 use super::gate::Gate;
@@ -372,14 +373,14 @@ impl Engine {
     /// What a request does to the transaction. In autocommit, whatever runs a statement ends it as well.
     #[inline]
     pub(super) fn effect(&self, tag: u8, classes: Classes) -> Effect {
-        let runs = frontend::runs_statement(tag);
+        let runs = batch::runs_statement(tag);
         let defines = self.dialect == Dialect::Cockroach && classes.may_define();
         let alone = !self.unit.explicit;
         match tag {
             _ if runs && self.unit.explicit && classes.is(Class::Commit) => Effect::Commits,
             _ if runs && classes.may_end() => Effect::MayEnd,
             _ if runs && defines && !alone => Effect::Defines,
-            tag::QUERY | tag::FUNCTION_CALL | tag::SYNC if alone => Effect::MayEnd,
+            tag::QUERY | BATCH | tag::FUNCTION_CALL | tag::SYNC if alone => Effect::MayEnd,
             tag::EXECUTE if alone && self.dialect == Dialect::Cockroach => Effect::MayEnd,
             _ if runs && classes.has(Class::RollbackTo) => Effect::Revives,
             _ => Effect::None,
@@ -390,7 +391,7 @@ impl Engine {
     #[inline]
     pub(super) fn cycle_position(&mut self, tag: u8, effect: Effect) {
         self.unit.cycle_ends |= effect.ends();
-        self.unit.at_cycle_start = frontend::ends_cycle(tag);
+        self.unit.at_cycle_start = batch::ends_cycle(tag);
         if self.unit.at_cycle_start {
             self.unit.names.end_cycle();
         }

@@ -41,7 +41,6 @@ impl Engine {
                 self.outstanding.pop();
                 return self.end_failed_commit(front.owner, out);
             }
-            tag::PARSE_COMPLETE => self.note_parsed(front, frame_tag),
             _ => {}
         }
         match front.fit(frame_tag) {

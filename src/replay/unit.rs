@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::batch;
 use super::deferred::Begin;
 use super::event::{Outcome, TransactionEnd};
 use super::fingerprint::Fingerprint;
@@ -11,7 +12,6 @@ use super::prepared::Names;
 use super::statement::{Class, Classes};
 use super::{Cause, Dialect, Reason};
 use crate::wire::backend::{self, Status};
-use crate::wire::frontend;
 
 /// The savepoint of the cockroach dialect and what became of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -199,7 +199,7 @@ impl Unit {
         let begins = classes.has(Class::Begin);
         let precedes = self.statements > 0 || (classes.is_several() && !classes.begins());
         self.scattered |= !self.explicit && ((begins && precedes) || (classes.is_several() && !begins));
-        self.statements += u32::from(frontend::runs_statement(tag));
+        self.statements += u32::from(batch::runs_statement(tag));
         self.explicit |= classes.has(Class::Begin);
         self.classes = self.classes.union(classes);
     }
