@@ -1,5 +1,6 @@
 //! Whether a conflict may be hidden at all, told when it is met: what may have been committed is not run again.
 
+use super::batch::BATCH;
 use super::engine::Engine;
 use super::event::Outcome;
 use super::journal::{Effect, Entry};
@@ -24,6 +25,8 @@ impl Engine {
         let failed = from.first();
         let now_shown = if self.held.is_empty() { self.reading.frames } else { 0 };
         let shown = |entry: &Entry| entry.delivered.frames.max(now_shown) > 0;
+        // A batch that meets a conflict where it commits has told no more than that its statement is bound.
+        let has_told_its_end = |entry: &Entry| entry.effect.ends() && entry.tag != BATCH && shown(entry);
         // Behind a ROLLBACK in the middle of a string, CockroachDB may commit the next statement by itself.
         let left = self.unit.ended && self.dialect == Dialect::Cockroach;
         let committed = left || self.unit.outcome == Some(Outcome::Committed) || committed_inside(before);
@@ -31,7 +34,7 @@ impl Engine {
         let sent = self.sent(from, number);
         if committed || failed.is_some_and(|e| e.effect == Effect::Defines || self.defines(number, e)) {
             Some(Reason::CommittedInside)
-        } else if self.unit.explicit && failed.is_some_and(|e| e.effect.ends() && shown(e)) {
+        } else if self.unit.explicit && failed.is_some_and(has_told_its_end) {
             Some(Reason::PartlyDelivered)
         } else if may_have_been_revived(sent) || opens_in_doubt(before, sent) {
             Some(Reason::PipelinedPastEnd)
@@ -91,4 +94,48 @@ fn may_have_been_revived(failed: &[Entry]) -> bool {
 fn opens_in_doubt(before: &[Entry], from: &[Entry]) -> bool {
     let behind = from.iter().position(Entry::is_cycle_end).map_or(&[][..], |end| &from[end + 1..]);
     !before.iter().any(Entry::is_cycle_end) && behind.iter().any(|entry| entry.tag != tag::COPY_DATA)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::replay::client::{Client, bind, describe, execute, frame, parse, query, sync};
+    use crate::replay::{Dialect, Engine, Policy};
+
+    #[test]
+    fn a_prepared_commit_has_told_nothing_but_that_it_is_bound() {
+        let (mut engine, mut client) =
+            (Engine::new(Arc::new(Policy::default()), Dialect::Postgres, 1), Client::default());
+        let (mut now, ready) = (Duration::ZERO, |status| frame(b'Z', status));
+        let [begun, updated] =
+            [&b"BEGIN\0"[..], b"UPDATE 1\0"].map(|it| [frame(b'C', it), ready(b"T")].concat());
+        let bound = [frame(b'2', b""), frame(b'n', b"")].concat();
+        let conflict = [frame(b'E', b"SERROR\0VERROR\0C40001\0\0"), ready(b"I")].concat();
+        for (requests, answer) in [
+            ([parse("c", "COMMIT"), sync()].concat(), [frame(b'1', b""), ready(b"I")].concat()),
+            (query("BEGIN"), begun.clone()),
+            (query("UPDATE t SET n = 1"), updated.clone()),
+            ([bind("", "c"), describe("P"), execute(""), sync()].concat(), bound.clone()),
+        ] {
+            client.0.clear();
+            assert_eq!(engine.handle_frontend(now, &requests, &mut client), Ok(requests.len()));
+            assert_eq!(engine.handle_backend(now, &answer, &mut client), Ok(answer.len()));
+        }
+        now = engine.deadline().expect("what is held is told after a while");
+        engine.timeout(now, &mut client);
+        assert_eq!(client.0, bound);
+        let committed = [frame(b'C', b"COMMIT\0"), ready(b"I")].concat();
+        for answer in [conflict, begun] {
+            assert_eq!(engine.handle_backend(now, &answer, &mut client), Ok(answer.len()));
+        }
+        assert!(engine.is_retrying(), "{}", client.0.escape_ascii());
+        now = engine.deadline().expect("the pause ends");
+        engine.timeout(now, &mut client);
+        for answer in [updated, [&bound[..], &committed].concat()] {
+            assert_eq!(engine.handle_backend(now, &answer, &mut client), Ok(answer.len()));
+        }
+        assert_eq!(client.0, [bound, committed].concat(), "what it had been told is not told again");
+    }
 }
