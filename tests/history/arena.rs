@@ -44,6 +44,9 @@ impl Ground {
 /// How long the sessions of a test may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long the double lets a transaction wait before it looks for a deadlock, so that much happens in little time.
+const DEADLOCK_DELAY: Duration = Duration::from_millis(5);
+
 /// The share of statements that fail on the double, RELEASE and COMMIT included.
 const FAILING_STATEMENTS: f64 = 0.2;
 /// Of so many faults one breaks the connection or leaves a commit in doubt.
@@ -154,7 +157,7 @@ impl Arena {
 }
 
 async fn cockroach(version: Version, seed: u64) -> (Upstream, Login, Login) {
-    let options = Options { version, seed, ..Options::default() };
+    let options = Options { version, seed, deadlock_delay: DEADLOCK_DELAY, ..Options::default() };
     let server = Server::start(options).await.expect("a loopback port is free");
     let login = Login { address: server.address(), user: "root", database: "defaultdb".to_owned() };
     (Upstream::Cockroach(Box::new(server)), login.clone(), login)

@@ -23,7 +23,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let Arguments { listen, version, seed } = Arguments::parse();
-    let server = Server::start(Options { listen, version, seed }).await?;
+    let server = Server::start(Options { listen, version, seed, ..Options::default() }).await?;
     println!("listening on {}", server.address());
     tokio::signal::ctrl_c().await
 }

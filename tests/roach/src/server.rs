@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -27,11 +28,18 @@ pub struct Options {
     pub version: Version,
     /// What decides everything that is left to chance.
     pub seed: u64,
+    /// `kv.lock_table.deadlock_detection_push_delay`: how long a transaction waits for a lock before it looks for a deadlock.
+    pub deadlock_delay: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), version: Version::default(), seed: 1 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            version: Version::default(),
+            seed: 1,
+            deadlock_delay: Duration::from_millis(100),
+        }
     }
 }
 
@@ -164,7 +172,7 @@ impl Server {
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             version: options.version,
-            store: Store::new(options.seed),
+            store: Store::new(options.seed, options.deadlock_delay),
             catalog: Catalog::default(),
             faults: Faults::default(),
             sessions: Mutex::new(Vec::new()),

@@ -1,5 +1,7 @@
 //! The storage layer by itself: when transactions wait, move, restart and are aborted.
 
+use std::time::{Duration, Instant};
+
 use roach::kv::{AbortReason, Conflict, Key, Priority, Row, Span, Store, Strength, Transaction};
 use roach::sql::value::Datum;
 
@@ -19,7 +21,12 @@ fn at(number: i64) -> Span {
 
 /// A store in which the keys 1, 2 and 3 have the values 10, 20 and 30.
 async fn store() -> Store {
-    let store = Store::new(1);
+    store_looking_after(Duration::ZERO).await
+}
+
+/// The same, which looks for a deadlock after a while only.
+async fn store_looking_after(deadlock_delay: Duration) -> Store {
+    let store = Store::new(1, deadlock_delay);
     let mut txn = store.begin(Priority::Normal);
     for number in 1..=3 {
         txn.put(&key(number), row(number * 10)).await.expect("nobody else is there");
@@ -136,11 +143,23 @@ async fn a_higher_priority_takes_the_key_away() {
 /// Three transactions hold a key each and want the next one's: exactly one of them must give way.
 #[tokio::test]
 async fn a_circle_of_three_is_broken_once() {
-    let store = store().await;
+    break_a_circle(store().await).await;
+}
+
+#[tokio::test]
+async fn a_deadlock_is_found_behind_the_delay_and_not_before() {
+    let delay = Duration::from_millis(50);
+    let store = store_looking_after(delay).await;
+    let began = Instant::now();
+    break_a_circle(store).await;
+    assert!(began.elapsed() >= delay);
+}
+
+async fn break_a_circle(store: Store) {
     let mut circle = Vec::new();
     for number in 1..=3 {
         let mut txn = store.begin(Priority::Normal);
-        txn.put(&key(number), row(0)).await.unwrap();
+        txn.put(&key(number), row(0)).await.expect("nobody else is there");
         circle.push(txn);
     }
     let tasks = circle.into_iter().zip(1..).map(|(mut txn, number)| {
@@ -151,7 +170,7 @@ async fn a_circle_of_three_is_broken_once() {
     });
     let mut aborted = 0;
     for task in tasks.collect::<Vec<_>>() {
-        match task.await.unwrap() {
+        match task.await.expect("it does not panic") {
             Ok(()) => {}
             Err(Conflict::Aborted { reason: AbortReason::PusherAborted, .. }) => aborted += 1,
             Err(other) => panic!("{other:?}"),

@@ -1,6 +1,7 @@
 //! The store that sessions share: its state behind a lock, its clock, and the bell that rings when a lock is freed.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -20,13 +21,14 @@ struct Shared {
     state: Mutex<State>,
     freed: Notify,
     clock: Clock,
+    deadlock_delay: Duration,
 }
 
 impl Store {
-    /// An empty store; the seed decides who loses a deadlock.
-    pub fn new(seed: u64) -> Self {
-        let shared =
-            Shared { state: Mutex::new(State::new(seed)), freed: Notify::new(), clock: Clock::default() };
+    /// An empty store; the seed decides who loses a deadlock, which is looked for behind a wait of `deadlock_delay`.
+    pub fn new(seed: u64, deadlock_delay: Duration) -> Self {
+        let state = Mutex::new(State::new(seed));
+        let shared = Shared { state, freed: Notify::new(), clock: Clock::default(), deadlock_delay };
         Self { shared: Arc::new(shared) }
     }
 
@@ -53,6 +55,10 @@ impl Store {
 
     pub(super) fn clock(&self) -> &Clock {
         &self.shared.clock
+    }
+
+    pub(super) fn deadlock_delay(&self) -> Duration {
+        self.shared.deadlock_delay
     }
 
     pub(super) fn freed(&self) -> &Notify {

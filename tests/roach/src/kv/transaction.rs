@@ -1,5 +1,7 @@
 //! A transaction as a session holds it: reads and writes that wait for locks, marks, restarts, and its end.
 
+use tokio::time::{Instant, timeout_at};
+
 use super::clock::Timestamp;
 use super::conflict::{AbortReason, Conflict, Snapshot};
 use super::key::{Key, Row, Span};
@@ -74,13 +76,16 @@ impl Transaction {
         self.attempt(|state, id| state.exists(id, key)).await
     }
 
-    /// Tries a step, and waits as long as somebody else holds what it needs.
+    /// Tries a step, and waits as long as somebody else holds what it needs. Only who has waited for the same holder for a
+    /// while is known to the others as one that waits: a deadlock is found when the last of its circle has.
     async fn attempt<T>(
         &mut self,
         mut step: impl FnMut(&mut State, u64) -> Result<Step<T>, Conflict>,
     ) -> Result<T, Conflict> {
         self.active = true;
         let _waiting = Waiting { store: &self.store, id: self.id };
+        let mut waits_for = None;
+        let mut looks_at = Instant::now();
         loop {
             // The bell is heard from here on, so that no lock can be freed unnoticed between look and wait.
             let freed = self.store.freed().notified();
@@ -89,14 +94,23 @@ impl Transaction {
                 match step(&mut state, self.id)? {
                     Step::Done(result) => return Ok(result),
                     Step::Blocked { holder } => {
-                        if state.wait(self.id, holder) {
+                        if waits_for.replace(holder) != Some(holder) {
+                            state.record(self.id).waits_for = None;
+                            looks_at = Instant::now() + self.store.deadlock_delay();
+                        }
+                        if Instant::now() >= looks_at && state.wait(self.id, holder) {
                             self.store.freed().notify_waiters();
                         }
                     }
                 }
             }
             self.waits = true;
-            freed.await;
+            if Instant::now() < looks_at {
+                // Whether a lock was freed or it is time to look: the step is tried again.
+                let _ = timeout_at(looks_at, freed).await;
+            } else {
+                freed.await;
+            }
             self.waits = false;
         }
     }
