@@ -241,7 +241,7 @@ pub static KEYS: &[Key] = &[
         "retry",
         "journal_bytes_total",
         "256MiB",
-        "Requests kept for all transactions together; those with up to 16 KiB do not count.",
+        "Requests kept for all transactions together, and what is noted of each; those with up to 16 KiB do not count.",
     ),
     text("retry", "hold_bytes", "16KiB", "Answers held while later requests of their batch are unanswered."),
     text("retry", "hold_time", "5ms", "Longest time that such answers are held."),

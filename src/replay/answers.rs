@@ -106,6 +106,7 @@ impl Engine {
             }
             tag::COPY_IN_RESPONSE => ignored = self.outstanding.begin_copy_in(),
             tag::PARSE_COMPLETE => self.note_parsed(),
+            tag::PORTAL_SUSPENDED => self.unit.suspends = true,
             _ => {}
         }
         if self.reports {
@@ -199,8 +200,12 @@ impl Engine {
     ) {
         scan.leave_out();
         let Some(front) = self.outstanding.front() else {
-            if frame_tag == tag::ERROR_RESPONSE {
-                self.note_farewell(ErrorFields::new(scan.body()));
+            // Nobody has asked. A client that waits would take it for its answer: what is sent next will find out.
+            if frame_tag == tag::ERROR_RESPONSE
+                && !self.note_farewell(ErrorFields::new(scan.body()))
+                && (self.state.is_retrying() || self.is_held_at_gate())
+            {
+                scan.skip(out);
             }
             return;
         };

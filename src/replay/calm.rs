@@ -66,7 +66,7 @@ impl Engine {
             return false;
         };
         let (mut rows, mut unordered, mut left) = (0, Unordered::default(), bytes.len());
-        let (mut count, mut parsed, mut ends) = (0, false, false);
+        let (mut count, mut parsed, mut suspended, mut ends) = (0, false, false, false);
         for frame in frames(bytes) {
             count += 1;
             left -= frame.len();
@@ -84,7 +84,8 @@ impl Engine {
                 tag::PARSE_COMPLETE => parsed = true,
                 // These say nothing but what was asked for, and that all went well.
                 tag::BIND_COMPLETE | tag::CLOSE_COMPLETE | tag::PARAMETER_DESCRIPTION => {}
-                tag::ROW_DESCRIPTION | tag::NO_DATA | tag::PORTAL_SUSPENDED => {}
+                tag::ROW_DESCRIPTION | tag::NO_DATA => {}
+                tag::PORTAL_SUSPENDED => suspended = true,
                 tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE => {}
                 _ => return false,
             }
@@ -97,6 +98,7 @@ impl Engine {
             tags.for_each(|frame| self.unit.note_end(entry.effect, &frame[HEADER_BYTES..]));
         }
         let digest = if digests { Digest::of(bytes) } else { 0 };
+        self.unit.suspends |= suspended;
         entry.parsed |= parsed;
         entry.answered = true;
         entry.delivered = Delivered { frames: count, rows, digest, unordered, complete: true, failed: false };

@@ -13,7 +13,7 @@ use super::policy::{Dialect, Mode};
 use super::request::{Fit, Request};
 use super::savepoint::{restart_savepoints, sets_restart_savepoint};
 use super::scan::Scan;
-use super::statement::{Class, Classes};
+use super::statement::{Class, Classes, is_cockroach_commit, names};
 use super::unit::{Release, Savepoint};
 use crate::wire::backend::{ErrorFields, Status, command_tag, tag as answer};
 use crate::wire::frontend::{Parse, query, tag};
@@ -40,12 +40,36 @@ const NO_STATEMENT: &str = "reprise_no_statement";
 /// The name under which the savepoint is prepared behind a deferred BEGIN.
 const SAVEPOINT_NAME: &str = "reprise_savepoint";
 
+/// The setting under which savepoints of any name are those that transactions restart at.
+const FORCES_RESTART: &[u8] = b"force_savepoint_restart";
+
+/// Whether a text, or a startup packet, names `force_savepoint_restart`.
+pub fn forces_restart(text: &[u8]) -> bool {
+    names(text, &[FORCES_RESTART])
+}
+
 impl Engine {
+    /// The session may begin with `force_savepoint_restart` on: transactions that set a savepoint are left to the client.
+    pub fn expect_forced_restarts(&mut self) {
+        self.forces_restart = self.dialect == Dialect::Cockroach;
+    }
+
+    /// Whether a RELEASE may commit, though nothing says so: savepoints of any name may be restart points by a default of the user.
+    /// Behind our savepoint the server takes no other for one.
+    pub(super) fn may_be_forced(&self) -> bool {
+        self.dialect == Dialect::Cockroach && self.unit.savepoint != Savepoint::Set
+    }
+
     /// `SAVEPOINT cockroach_restart`, in the same write as the first statement after BEGIN. It is set only between cycles:
     /// a client that sends BEGIN and statements in one batch is restarted whole instead.
     pub(super) fn savepoint_before(&mut self, tag: u8, classes: Classes) -> Option<Vec<u8>> {
         let adds = self.policy.mode == Mode::Transparent && self.dialect == Dialect::Cockroach;
-        if !adds || self.status == Status::Failed || classes.may_end() || tag == tag::SYNC {
+        if !adds
+            || self.forces_restart
+            || self.status == Status::Failed
+            || classes.may_end()
+            || tag == tag::SYNC
+        {
             return None;
         }
         let mut savepoint = Vec::new();
@@ -79,14 +103,16 @@ impl Engine {
             }
             _ => None,
         };
-        let open = self.status == Status::Open;
+        // Should what is unanswered fail, a SAVEPOINT would go back to ours.
+        let open = self.status == Status::Open && !self.outstanding.has_unanswered_statement();
+        let sets = !classes.has(Class::Release) && !classes.has(Class::RollbackTo);
         match text {
             Some((start, sql)) if !(open && sets_restart_savepoint(sql)) => {
                 let mut frame = frame.to_vec();
                 restart_savepoints(sql).for_each(|at| frame[start + at] = b'x');
                 Some(frame)
             }
-            None if tag == tag::BIND && !open => {
+            None if tag == tag::BIND && !(open && sets) => {
                 let mut bind = Vec::new();
                 encode::bind(&mut bind, NO_STATEMENT);
                 Some(bind)
@@ -106,6 +132,13 @@ impl Engine {
         }
     }
 
+    /// Whether this is a Query with a COMMIT that CockroachDB does not know, such as COMMIT WORK: it is to refuse it.
+    pub(super) fn is_foreign_commit(&self, tag: u8, frame: &[u8]) -> bool {
+        self.dialect == Dialect::Cockroach
+            && tag == tag::QUERY
+            && !query(&frame[HEADER_BYTES..]).is_some_and(is_cockroach_commit)
+    }
+
     /// A plain COMMIT is about to go out.
     ///
     /// In a transaction that is known to have failed it goes out as it is. In a batch, the RELEASE goes before it only
@@ -116,7 +149,9 @@ impl Engine {
             && !self.outstanding.has_unanswered_statement()
             && !self.outstanding.is_skipping();
         let failed = self.status == Status::Failed && self.outstanding.is_empty();
-        if self.unit.savepoint != Savepoint::Set || failed {
+        // A RELEASE would be refused behind these, where a COMMIT is not.
+        let only_commits = self.unit.suspends || self.unit.classes.has(Class::CommitTimestamp);
+        if self.unit.savepoint != Savepoint::Set || failed || only_commits {
             return Step::Forward;
         }
         let mut bytes = Vec::new();

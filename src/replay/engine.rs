@@ -172,6 +172,8 @@ pub struct Engine {
     /// The client is told of transactions that were run again.
     pub(super) reports: bool,
     granted_bytes: usize,
+    /// The session may have `force_savepoint_restart` on.
+    pub(super) forces_restart: bool,
 }
 
 /// A ParameterStatus that the client has not been given yet.
@@ -238,6 +240,7 @@ impl Engine {
             leaves: false,
             reports: false,
             granted_bytes: 0,
+            forces_restart: false,
         }
     }
 
@@ -356,7 +359,7 @@ impl Engine {
             self.held.drop_uncommitted();
         }
         self.release_held(out);
-        let committing = self.is_committing();
+        let committing = self.is_committing() || self.unit.outcome == Some(Outcome::InDoubt);
         if matches!(self.unit.release, Release::Done | Release::Disputed) {
             self.acknowledge_commit(out);
         }
@@ -459,8 +462,9 @@ impl Engine {
         if wanted > self.policy.journal_bytes {
             return Err(Reason::JournalLimit);
         }
-        if wanted > UNASKED_BYTES && wanted > self.granted_bytes {
-            let asked = wanted.next_multiple_of(ASKED_BYTES);
+        let memory = wanted + self.journal.index_bytes();
+        if memory > UNASKED_BYTES && memory > self.granted_bytes {
+            let asked = memory.next_multiple_of(ASKED_BYTES);
             if !out.hold(asked) {
                 return Err(Reason::JournalTotal);
             }

@@ -76,7 +76,9 @@ impl Engine {
             return false;
         }
         let classes = self.unit.classes;
-        let works = classes.is_several() || classes.has(Class::Data) || classes.may_define();
+        let works =
+            [Class::Data, Class::Definition, Class::Execute].into_iter().any(|class| classes.has(class));
+        let works = works || classes.is_several();
         if !idle && (works || !out.governs()) {
             // From here on it is at work.
             self.unit.gate = Gate::Passed;

@@ -166,6 +166,11 @@ impl Journal {
         self.bytes.len()
     }
 
+    /// Bytes that are kept besides them: small requests take less than what is known of each.
+    pub(super) const fn index_bytes(&self) -> usize {
+        self.entries.len() * size_of::<Entry>()
+    }
+
     /// One request.
     pub(super) fn entry(&self, number: usize) -> Option<&Entry> {
         self.entries.get(number)

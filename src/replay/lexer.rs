@@ -105,7 +105,7 @@ impl<'a> Lexer<'a> {
                 break;
             }
         }
-        self.0 = &self.0[at..];
+        self.0 = if depth == 0 { &self.0[at..] } else { UNCLEAR };
     }
 
     /// A string in single quotes that begins at `start`; a doubled quote stands for itself.
@@ -114,6 +114,7 @@ impl<'a> Lexer<'a> {
         while let Some(found) = memchr::memchr2(b'\'', b'\\', &self.0[at..]) {
             at += found;
             match (self.0[at], self.0.get(at + 1)) {
+                (b'\\', Some(b'\'' | b'\\')) if escapes && may_be_half(&self.0[start..at]) => break,
                 (b'\\', _) if escapes => at += 2,
                 (b'\\', Some(b'\'')) => break,
                 (b'\\', _) => at += 1,
@@ -167,6 +168,12 @@ impl<'a> Lexer<'a> {
             }
         }
     }
+}
+
+/// Whether a backslash behind these bytes may be the second half of a character: some encodings that only clients have (SJIS, BIG5,
+/// GBK) have such, UTF-8 has not.
+fn may_be_half(before: &[u8]) -> bool {
+    before.last().is_some_and(|byte| !byte.is_ascii()) && std::str::from_utf8(before).is_err()
 }
 
 /// Whether `word` stands in a comment of the text, with no letter or digit beside it.

@@ -3,6 +3,7 @@
 //! ```text
 //! requests ──> journal ───┐            engine     the calls, and what they ask for
 //!    │                    │            requests   what the client sends
+//!    │                    │            classify   what they run
 //!    v                    v            answers    what the server sends, paired with the requests
 //! outstanding           retry          results    answers delivered, or compared with what was delivered
 //!    │                    │            held       answers that the client cannot act on yet
@@ -23,6 +24,7 @@ mod backoff;
 mod batch;
 mod calm;
 mod cause;
+mod classify;
 #[cfg(test)]
 mod client;
 mod cockroach;
@@ -65,6 +67,7 @@ mod turn;
 mod unit;
 
 pub use cause::Cause;
+pub use cockroach::forces_restart;
 pub use encounter::{Encounter, Statement};
 pub use engine::{Engine, Output};
 pub use event::{Event, Outcome, Phase, TransactionEnd};

@@ -7,6 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::statement::{Class, Classes};
 
+/// Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1): longer ones that begin alike are one and the same to it.
+pub(super) const NAME_BYTES_MAX: usize = 63;
+/// Unanswered requests that change a name: each that follows is held against all of them.
+const IN_FLIGHT_MAX: usize = 1024;
+
 /// The classes of the session's statements and portals. Only those that do more than read and write rows are
 /// kept, so that for most sessions everything stays empty and a lookup costs nothing.
 #[derive(Debug, Default)]
@@ -43,7 +48,7 @@ impl Prepared {
         self.announce(statement, Some(classes), same);
     }
 
-    /// A name is sent that is too long to be read.
+    /// A name is sent that is too long to be read, or to be told from others; or more of them are on their way than are followed.
     pub(super) const fn lose_names(&mut self) {
         self.names_lost = true;
     }
@@ -56,6 +61,10 @@ impl Prepared {
 
     fn announce(&mut self, statement: &[u8], classes: Option<Classes>, same: bool) {
         self.announced = !same || self.in_flight.iter().any(|change| *change.statement == *statement);
+        if self.announced && self.in_flight.len() >= IN_FLIGHT_MAX {
+            self.announced = false;
+            self.lose_names();
+        }
         if self.announced {
             let batch = self.batch;
             self.in_flight.push_back(Change { statement: statement.into(), classes, batch });
@@ -92,11 +101,16 @@ impl Prepared {
         }
     }
 
+    /// Statements may be taken away, and made, by SQL: what goes by the names that are known is unclear until it is prepared again.
+    pub(super) fn forget_statements(&mut self) {
+        self.statements.values_mut().for_each(|classes| *classes = Class::Unclear.into());
+    }
+
     /// The classes of what a Bind of this statement binds. `None` if an answer that is still to come decides whether it may end
     /// a transaction: one in an earlier batch, for in the same batch an error passes over the Bind too.
     fn statement(&self, statement: &[u8]) -> Option<Classes> {
         let settled = match statement {
-            _ if self.names_lost => Class::Unclear.into(),
+            _ if self.names_lost || statement.len() > NAME_BYTES_MAX => Class::Unclear.into(),
             [] => self.unnamed_statement,
             _ => self.statements.get(statement).copied().unwrap_or(Class::Data.into()),
         };
@@ -137,7 +151,7 @@ impl Prepared {
         let classes = known.unwrap_or(Class::Unclear.into());
         if portal.is_empty() {
             self.unnamed_portal = classes;
-        } else if !classes.only_data() {
+        } else if !classes.only_data() && portal.len() <= NAME_BYTES_MAX {
             self.portals.insert(portal.into(), classes);
         } else if !self.portals.is_empty() {
             self.portals.remove(portal);
@@ -147,7 +161,7 @@ impl Prepared {
 
     /// The classes of what an Execute of this portal runs.
     pub(super) fn execute(&self, portal: &[u8]) -> Classes {
-        if self.names_lost {
+        if self.names_lost || portal.len() > NAME_BYTES_MAX {
             Class::Unclear.into()
         } else if portal.is_empty() {
             self.unnamed_portal
@@ -311,6 +325,42 @@ mod tests {
         prepared.settle(true);
         prepared.settle(true);
         assert!(bound(&mut prepared, b"", b"s").is(Class::Begin));
+    }
+
+    #[test]
+    fn what_was_deallocated_is_unclear_until_it_is_prepared_again() {
+        let mut prepared = Prepared::default();
+        parse(&mut prepared, b"s", Class::Commit, true);
+        prepared.forget_statements();
+        assert!(bound(&mut prepared, b"", b"s").is(Class::Unclear));
+        parse(&mut prepared, b"s", Class::Data, true);
+        assert!(bound(&mut prepared, b"", b"s").only_data());
+    }
+
+    #[test]
+    fn a_name_that_postgresql_cuts_is_unclear() {
+        let mut prepared = Prepared::default();
+        let (kept, cut) = ([b'n'; NAME_BYTES_MAX], [b'n'; NAME_BYTES_MAX + 1]);
+        parse(&mut prepared, &kept, Class::Commit, true);
+        assert!(bound(&mut prepared, b"", &kept).is(Class::Commit));
+        assert!(bound(&mut prepared, b"", &cut).is(Class::Unclear));
+        assert!(prepared.execute(&kept).only_data());
+        assert!(prepared.execute(&cut).is(Class::Unclear));
+    }
+
+    #[test]
+    fn more_unanswered_changes_than_are_followed_make_every_name_unclear() {
+        let mut prepared = Prepared::default();
+        let sent = (0..2 * IN_FLIGHT_MAX).filter(|number| {
+            prepared.parse(number.to_string().as_bytes(), Class::Commit.into());
+            prepared.sent(false)
+        });
+        assert_eq!(sent.count(), IN_FLIGHT_MAX);
+        assert!(bound(&mut prepared, b"", b"other").is(Class::Unclear));
+        for _ in 0..IN_FLIGHT_MAX {
+            prepared.settle(true);
+        }
+        assert!(bound(&mut prepared, b"", b"0").is(Class::Unclear));
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Engine {
     fn defines(&self, number: usize, entry: &Entry) -> bool {
         let frame = self.journal.frames(number..number + 1);
         let text = || frame.get(HEADER_BYTES..).and_then(frontend::query).unwrap_or_default();
-        self.dialect == Dialect::Cockroach && entry.tag == tag::QUERY && Classes::of(text()).may_define()
+        self.dialect == Dialect::Cockroach && entry.tag == tag::QUERY && self.may_define(Classes::of(text()))
     }
 
     /// Those of the requests from `number` on that went out in the attempt at hand.

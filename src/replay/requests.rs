@@ -14,7 +14,7 @@ use super::reason::Reason;
 use super::state::State;
 use super::statement::{Class, Classes};
 use super::unit::{Release, Savepoint};
-use crate::wire::frontend::{self, Bind, Parse, tag};
+use crate::wire::frontend::{self, tag};
 use crate::wire::{BadLength, HEADER_BYTES, Header};
 
 impl Engine {
@@ -143,7 +143,10 @@ impl Engine {
 
     /// A request goes out that is not kept.
     fn push_unjournalled(&mut self, tag: u8, classes: Classes) {
-        let commits = classes.may_end() || (frontend::runs_statement(tag) && !self.unit.explicit);
+        let is_cockroach = self.dialect == Dialect::Cockroach;
+        let commits = classes.may_end()
+            || (is_cockroach && (classes.releases_restart() || self.may_define(classes)))
+            || (frontend::runs_statement(tag) && !self.unit.explicit);
         if self.outstanding.push(tag, Owner::Unjournalled) {
             if commits {
                 self.outstanding.mark_commit();
@@ -339,7 +342,10 @@ impl Engine {
             return Step::Forward;
         }
         let added = if opened { self.savepoint_before(tag, classes) } else { None };
-        let effect = self.effect(tag, classes);
+        let effect = match self.effect(tag, classes) {
+            Effect::Commits if self.is_foreign_commit(tag, frame) => Effect::MayEnd,
+            effect => effect,
+        };
         let number = self.journal.push(tag, effect, frame);
         if let Some(entry) = self.journal.entry_mut(number).filter(|_| std::mem::take(&mut self.unit.crosses))
         {
@@ -374,11 +380,13 @@ impl Engine {
     #[inline]
     pub(super) fn effect(&self, tag: u8, classes: Classes) -> Effect {
         let runs = batch::runs_statement(tag);
-        let defines = self.dialect == Dialect::Cockroach && classes.may_define();
+        let defines = self.dialect == Dialect::Cockroach && self.may_define(classes);
         let alone = !self.unit.explicit;
         match tag {
             _ if runs && self.unit.explicit && classes.is(Class::Commit) => Effect::Commits,
             _ if runs && classes.may_end() => Effect::MayEnd,
+            // It commits if a default of the user makes every savepoint one that transactions restart at.
+            _ if runs && !alone && classes.has(Class::Release) && self.may_be_forced() => Effect::MayEnd,
             _ if runs && defines && !alone => Effect::Defines,
             tag::QUERY | BATCH | tag::FUNCTION_CALL | tag::SYNC if alone => Effect::MayEnd,
             tag::EXECUTE if alone && self.dialect == Dialect::Cockroach => Effect::MayEnd,
@@ -399,87 +407,9 @@ impl Engine {
             self.state = State::Committing;
         }
     }
-
-    /// The classes of what a request runs or names.
-    fn classes(&mut self, tag: u8, body: &[u8]) -> Classes {
-        let unclear = || Class::Unclear.into();
-        match tag {
-            tag::QUERY => self.with_executed(frontend::query(body).map_or_else(unclear, Classes::of)),
-            tag::PARSE => {
-                let Some(statement) = frontend::name(body) else {
-                    self.outstanding.prepared.lose_names();
-                    return unclear();
-                };
-                let parse = Parse::view(body);
-                let classes = parse.map_or_else(unclear, |parse| Self::classes_of_prepared(parse.sql));
-                self.outstanding.prepared.parse(statement, classes);
-                parse.into_iter().for_each(|parse| self.fingerprints.parse(statement, parse.sql));
-                self.unit.names.parse(statement, classes);
-                only_named(classes)
-            }
-            tag::BIND => {
-                let Some(bind) = Bind::view(body) else {
-                    self.outstanding.prepared.lose_names();
-                    return unclear();
-                };
-                self.unit.crosses = self.unit.names.use_statement(bind.statement);
-                let bound = self.outstanding.prepared.bind(bind.portal, bind.statement);
-                if bound.is_none() {
-                    self.unit.names.lose();
-                }
-                let executed =
-                    if bind.statement.is_empty() { Classes::default() } else { self.unit.prepared() };
-                bound.map_or_else(Classes::default, only_named).union(executed)
-            }
-            tag::EXECUTE => self.with_executed(
-                frontend::execute(body).map_or_else(unclear, |portal| self.classes_of_portal(portal)),
-            ),
-            tag::DESCRIBE => {
-                if let Some(name) = frontend::statement_target(body) {
-                    self.unit.crosses = self.unit.names.use_statement(name);
-                }
-                Classes::default()
-            }
-            tag::CLOSE => {
-                if let Some(name) = frontend::statement_target(body) {
-                    self.outstanding.prepared.close(name);
-                    self.unit.names.close(name);
-                }
-                Classes::default()
-            }
-            tag::FUNCTION_CALL => Class::Data.into(),
-            _ => Classes::default(),
-        }
-    }
-
-    /// The classes of what an Execute of this portal runs: whatever it was bound to, it may be that of a cursor by its name.
-    fn classes_of_portal(&self, portal: &[u8]) -> Classes {
-        let bound = self.outstanding.prepared.execute(portal);
-        let may_be_cursor = self.unit.cursors_from_before && !portal.is_empty();
-        if may_be_cursor { bound.union(Class::Cursor.into()) } else { bound }
-    }
-
-    /// The classes of what is run, where an EXECUTE may run what was prepared by a Parse: which of them is not read.
-    fn with_executed(&self, classes: Classes) -> Classes {
-        if classes.has(Class::Execute) && self.outstanding.prepared.does_more_than_data() {
-            classes.union(Class::Unclear.into())
-        } else {
-            classes
-        }
-    }
 }
 
 /// Whether a message belongs to the data of a COPY.
 const fn is_copy(tag: u8) -> bool {
     matches!(tag, tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL)
-}
-
-/// What a statement does it does when it is executed; only a client's own retry protocol, and what cannot be read, must be
-/// known from where it is named.
-fn only_named(classes: Classes) -> Classes {
-    if classes.has(Class::RestartSavepoint) || classes.has(Class::Unclear) {
-        classes
-    } else {
-        Classes::default()
-    }
 }

@@ -138,7 +138,9 @@ impl Engine {
         out: &mut impl Output,
     ) {
         let fields = ErrorFields::new(scan.body());
-        if let Some(sqlstate) = fields.sqlstate().filter(|s| self.is_conflict(*s) && !is_fatal(fields)) {
+        // Behind a RELEASE that has committed nothing is run again.
+        let may_conflict = self.unit.release != Release::Done && !is_fatal(fields);
+        if let Some(sqlstate) = fields.sqlstate().filter(|s| may_conflict && self.is_conflict(*s)) {
             return self.conflict(now, number, sqlstate, scan, out);
         }
         self.note_farewell(fields);

@@ -151,7 +151,10 @@ impl Engine {
             {
                 self.end_unit(now, out);
             }
-            State::Committing | State::Passthrough(_) if ready && self.unit.ended => {
+            // Behind the client's own RELEASE its COMMIT is still to come.
+            State::Committing | State::Passthrough(_)
+                if ready && self.unit.ended && !self.unit.classes.releases_restart() =>
+            {
                 self.begin_behind(now, true, out)
             }
             // Something that was not read as such has opened a transaction.

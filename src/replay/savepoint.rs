@@ -40,8 +40,12 @@ fn savepoint_names(sql: &[u8]) -> impl Iterator<Item = (&[u8], usize, &[u8])> {
                 }
                 _ => continue,
             };
-            let named =
-                ["SAVEPOINT", "RELEASE", "TO"].iter().any(|w| before.eq_ignore_ascii_case(w.as_bytes()));
+            let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+            let named = match () {
+                () if is(verb, "ROLLBACK") => is(before, "TO") || is(before, "SAVEPOINT"),
+                () if is(verb, "RELEASE") => is(before, "RELEASE") || is(before, "SAVEPOINT"),
+                () => is(verb, "SAVEPOINT") && is(before, "SAVEPOINT"),
+            };
             if verb.is_empty() {
                 verb = word;
             }
@@ -63,6 +67,7 @@ mod tests {
         assert_eq!(found("SAVEPOINT cockroach_restart"), [10]);
         assert_eq!(found("ROLLBACK TO \"cockroach_restart\"; SELECT cockroach_restart"), [13]);
         assert_eq!(found("rollback to savepoint Cockroach_Restart; RELEASE cockroach_restart2"), [22, 49]);
+        assert!(found("ALTER TABLE t RENAME TO cockroach_restart_old").is_empty());
         assert!(found("SAVEPOINT a; SELECT 'RELEASE cockroach_restart'").is_empty());
         assert!(sets_restart_savepoint(b"SAVEPOINT a; SAVEPOINT cockroach_restart"));
         assert!(!sets_restart_savepoint(b"ROLLBACK TO SAVEPOINT cockroach_restart"));

@@ -30,6 +30,13 @@ pub(super) enum Class {
     RestartSavepoint = 1 << 8,
     /// SAVEPOINT of any other name: what was locked before it stays locked when what is behind it fails.
     Savepoint = 1 << 25,
+    /// RELEASE of any other name; of one that begins with `cockroach_restart` together with [`Self::RestartSavepoint`]: then it
+    /// commits.
+    Release = 1 << 26,
+    /// RELEASE of a name that begins with `cockroach_restart`.
+    RestartRelease = 1 << 8 | 1 << 26,
+    /// ROLLBACK TO such a name.
+    RestartRollback = 1 << 8 | 1 << 12,
     /// SHOW COMMIT TIMESTAMP: CockroachDB commits the transaction to know it.
     CommitTimestamp = 1 << 17,
     /// SET, RESET, USE: undone by a rollback on PostgreSQL, not on CockroachDB.
@@ -46,12 +53,14 @@ pub(super) enum Class {
     Cursor = 1 << 19,
     /// SET TRANSACTION: on CockroachDB a rollback to a savepoint does not undo it.
     TransactionMode = 1 << 20,
-    /// PREPARE of a SET, RESET or USE.
-    PreparedSetting = 1 << 21,
+    /// PREPARE of a SET, RESET or USE, or of a change to the schema.
+    PreparedEffect = 1 << 21,
     /// PREPARE of what takes or frees session-level advisory locks.
     PreparedLock = 1 << 23,
     /// EXECUTE: whatever was prepared.
     Execute = 1 << 22,
+    /// CREATE TABLE ... AS EXECUTE: both.
+    DefinitionByExecute = 1 << 2 | 1 << 22,
     /// Takes or frees session-level advisory locks, which no rollback does.
     AdvisoryLock = 1 << 24,
     /// Cannot be told: an unusual quoting, or a text that is cut.
@@ -148,6 +157,16 @@ impl Classes {
         self.0 & Self::BEGINS != 0
     }
 
+    /// Whether the text sets, releases or goes back to savepoints.
+    pub(super) const fn names_savepoint(self) -> bool {
+        self.has(Class::Savepoint) || self.has(Class::Release) || self.has(Class::RollbackTo)
+    }
+
+    /// Whether the text releases a savepoint that CockroachDB restarts transactions at, which commits.
+    pub(super) const fn releases_restart(self) -> bool {
+        self.has(Class::Release) && self.has(Class::RestartSavepoint)
+    }
+
     /// Whether the text is one statement of this class.
     pub(super) const fn is(self, class: Class) -> bool {
         self.0 & !Self::OFF == class as u32
@@ -156,11 +175,6 @@ impl Classes {
     /// Whether the text may end the transaction block that it is sent in.
     pub(super) const fn may_end(self) -> bool {
         self.0 & Self::ENDING != 0
-    }
-
-    /// Whether the text changes the schema, or may.
-    pub(super) const fn may_define(self) -> bool {
-        self.has(Class::Definition) || self.has(Class::Execute)
     }
 
     /// Whether the text only reads or writes rows.
@@ -174,6 +188,7 @@ impl Classes {
         const HARMLESS: u32 = Class::Data as u32
             | Class::Utility as u32
             | Class::Savepoint as u32
+            | Class::Release as u32
             | Class::Begin as u32
             | Class::Commit as u32
             | Class::Rollback as u32
@@ -193,9 +208,10 @@ fn is_last_semicolon(sql: &[u8], at: usize) -> bool {
     sql[at] == b';' && sql[at + 1..].iter().all(u8::is_ascii_whitespace)
 }
 
-/// Whether a BEGIN or START TRANSACTION asks for nothing but what is known here: SERIALIZABLE, READ ONLY or READ WRITE.
+/// Whether a BEGIN or START TRANSACTION asks for nothing but what is known here: SERIALIZABLE, READ ONLY or READ WRITE. CockroachDB
+/// does not know BEGIN WORK.
 pub(super) fn begins_plainly(sql: &[u8]) -> bool {
-    let mut known = vec!["WORK", "TRANSACTION", "ISOLATION LEVEL SERIALIZABLE", "READ ONLY", "READ WRITE"];
+    let mut known = vec!["TRANSACTION", "ISOLATION LEVEL SERIALIZABLE", "READ ONLY", "READ WRITE"];
     let Ok(text) = std::str::from_utf8(sql) else { return false };
     let text = text.trim().trim_end_matches(';').replace(',', " ").to_ascii_uppercase();
     let options = text.split_ascii_whitespace().skip(1).collect::<Vec<_>>().join(" ") + " ";
@@ -208,6 +224,13 @@ pub(super) fn begins_plainly(sql: &[u8]) -> bool {
         rest = rest[known.swap_remove(at).len()..].trim_start();
     }
     rest.is_empty() && !(options.contains("ONLY") && options.contains("WRITE"))
+}
+
+/// Whether a COMMIT or END is one to CockroachDB too: it knows neither WORK nor AND NO CHAIN, and no vertical tab.
+pub(super) fn is_cockroach_commit(sql: &[u8]) -> bool {
+    let mut words = Lexer(sql);
+    words.next_word();
+    !sql.contains(&0x0b) && words.next_word_but(&["TRANSACTION"]).is_none()
 }
 
 /// Whether a BEGIN or START TRANSACTION has no options at all: the defaults of the session are in force.
@@ -242,7 +265,10 @@ fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
         },
         b'E' if is("EXECUTE") => Class::Execute,
         b'S' if is("SAVEPOINT") => savepoint(rest.next_word(), Class::Savepoint),
-        b'R' if is("RELEASE") => savepoint(rest.next_word_but(&["SAVEPOINT"]), Class::Utility),
+        b'R' if is("RELEASE") => match savepoint(rest.next_word_but(&["SAVEPOINT"]), Class::Release) {
+            Class::RestartSavepoint => Class::RestartRelease,
+            class => class,
+        },
         b'S' if is("SET") => setting(rest.next_word()),
         b'R' if is("RESET") => Class::Setting,
         b'U' if is("USE") => Class::Setting,
@@ -258,7 +284,8 @@ fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
         b'L' if is("LISTEN") => Class::Utility,
         b'N' if is("NOTIFY") => Class::Utility,
         b'U' if is("UNLISTEN") => Class::Utility,
-        b'E' if is("EXPLAIN") => Class::Utility,
+        b'E' if is("EXPLAIN") => explained(rest),
+        b'C' if is("CREATE") && rest.says("EXECUTE") => Class::DefinitionByExecute,
         b'(' => Class::Data,
         b'?' => Class::Unclear,
         _ => Class::Definition,
@@ -270,7 +297,10 @@ fn ending(plain: Class, mut rest: Lexer<'_>) -> Class {
     let mut word = rest.next_word_but(&["WORK", "TRANSACTION"]);
     let is = |word: Option<&[u8]>, name: &str| word.is_some_and(|w| w.eq_ignore_ascii_case(name.as_bytes()));
     if is(word, "TO") {
-        return savepoint(rest.next_word_but(&["SAVEPOINT"]), Class::RollbackTo);
+        return match savepoint(rest.next_word_but(&["SAVEPOINT"]), Class::RollbackTo) {
+            Class::RestartSavepoint => Class::RestartRollback,
+            class => class,
+        };
     }
     if is(word, "PREPARED") {
         return Class::TwoPhase;
@@ -280,7 +310,7 @@ fn ending(plain: Class, mut rest: Lexer<'_>) -> Class {
         if is(word, "CHAIN") {
             return Class::Chain;
         }
-        return if is(word, "NO") { plain } else { Class::Unclear };
+        return if is(word, "NO") && is(rest.next_word(), "CHAIN") { plain } else { Class::Unclear };
     }
     if word.is_none() { plain } else { Class::Unclear }
 }
@@ -289,11 +319,39 @@ fn ending(plain: Class, mut rest: Lexer<'_>) -> Class {
 fn prepared(mut rest: Lexer<'_>) -> Class {
     let functions = Functions::named(rest.0);
     if functions.lock || functions.set {
-        return if functions.lock { Class::PreparedLock } else { Class::PreparedSetting };
+        return if functions.lock { Class::PreparedLock } else { Class::PreparedEffect };
     }
     while rest.next_word().is_some_and(|word| !word.eq_ignore_ascii_case(b"AS")) {}
-    let sets = |word: &[u8]| [&b"SET"[..], b"RESET", b"USE"].iter().any(|w| word.eq_ignore_ascii_case(w));
-    if rest.next_word().is_some_and(sets) { Class::PreparedSetting } else { Class::SessionState }
+    match rest.next_word().map(|first| classify(first, rest)) {
+        None | Some(Class::Data | Class::Utility) => Class::SessionState,
+        Some(_) => Class::PreparedEffect,
+    }
+}
+
+/// EXPLAIN, by what it explains: with ANALYZE that is run, and CockroachDB does not commit before it as if it were only told of.
+fn explained(mut rest: Lexer<'_>) -> Class {
+    const OPTIONS: [&[u8]; 3] = [b"ANALYZE", b"ANALYSE", b"VERBOSE"];
+    loop {
+        let at = rest;
+        match rest.next_word() {
+            Some(b"(") => {
+                let inner = rest.next_word().map_or(Class::Unclear, |first| classify(first, rest));
+                if inner == Class::Data {
+                    return Class::Utility;
+                }
+                rest = at;
+                rest.skip_parentheses();
+            }
+            Some(word) if OPTIONS.iter().any(|option| word.eq_ignore_ascii_case(option)) => {}
+            Some(first) => {
+                return match classify(first, rest) {
+                    Class::Data => Class::Utility,
+                    class => class,
+                };
+            }
+            None => return Class::Utility,
+        }
+    }
 }
 
 /// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name: `ordinary` unless it is that of a restart.
@@ -330,6 +388,27 @@ fn setting(word: Option<&[u8]>) -> Class {
 }
 
 impl Lexer<'_> {
+    /// Whether this word occurs.
+    fn says(mut self, word: &str) -> bool {
+        std::iter::from_fn(|| self.next_word()).any(|other| other.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    /// Skips what is in the parentheses that open here, those within them included.
+    fn skip_parentheses(&mut self) {
+        let mut depth = 0_usize;
+        loop {
+            self.skip_blanks_and_comments();
+            match self.0.first() {
+                Some(b'(') => depth += 1,
+                Some(b')') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if self.next_token().is_none() || depth == 0 {
+                return;
+            }
+        }
+    }
+
     /// `class` if the next word is one of `words`.
     fn begins_with(&mut self, words: &[&str], class: Class) -> Class {
         let found =

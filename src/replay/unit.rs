@@ -80,8 +80,8 @@ pub(super) struct Unit {
     pub(super) names: Names,
     /// Whether the session may have cursors that are from before it.
     pub(super) cursors_from_before: bool,
-    /// Whether the session may have a SET that was prepared by PREPARE.
-    pub(super) settings_prepared: bool,
+    /// Whether the session may have a SET, or a change to the schema, that was prepared by PREPARE.
+    pub(super) effects_prepared: bool,
     /// Whether it may have one that takes or frees advisory locks.
     pub(super) locks_prepared: bool,
     /// The request at hand uses the unnamed statement of an earlier cycle.
@@ -104,6 +104,8 @@ pub(super) struct Unit {
     pub(super) savepoint: Savepoint,
     /// The release.
     pub(super) release: Release,
+    /// Whether a portal was left with rows to come: CockroachDB takes nothing then but to read on, to close it, or COMMIT.
+    pub(super) suspends: bool,
     /// Whether the client asked to cancel.
     pub(super) cancelled: bool,
     /// Whether the server, or Reprise for it, has said that a transaction is open.
@@ -148,7 +150,7 @@ impl Unit {
             at_cycle_start: true,
             names: Names::default(),
             cursors_from_before: false,
-            settings_prepared: false,
+            effects_prepared: false,
             locks_prepared: false,
             crosses: false,
             statements: 0,
@@ -160,6 +162,7 @@ impl Unit {
             original: Box::default(),
             savepoint: Savepoint::None,
             release: Release::None,
+            suspends: false,
             cancelled: false,
             opened: false,
             failed: false,
@@ -178,16 +181,16 @@ impl Unit {
     /// The transaction behind this one.
     pub(super) fn behind(&self, started: Duration) -> Self {
         let cursors_from_before = self.cursors_from_before || self.classes.has(Class::HeldCursor);
-        let settings_prepared = self.settings_prepared || self.classes.has(Class::PreparedSetting);
+        let effects_prepared = self.effects_prepared || self.classes.has(Class::PreparedEffect);
         let locks_prepared = self.locks_prepared || self.classes.has(Class::PreparedLock);
-        Self { cursors_from_before, settings_prepared, locks_prepared, ..Self::new(started) }
+        Self { cursors_from_before, effects_prepared, locks_prepared, ..Self::new(started) }
     }
 
     /// What a Bind of a statement with a name may run, where a PREPARE has made one of those that EXECUTE is asked about.
     pub(super) fn prepared(&self) -> Classes {
         let made =
-            [Class::PreparedSetting, Class::PreparedLock].into_iter().any(|class| self.classes.has(class));
-        if made || self.settings_prepared || self.locks_prepared {
+            [Class::PreparedEffect, Class::PreparedLock].into_iter().any(|class| self.classes.has(class));
+        if made || self.effects_prepared || self.locks_prepared {
             Class::Execute.into()
         } else {
             Classes::default()
@@ -228,6 +231,11 @@ impl Unit {
     pub(super) fn note_tag(&mut self, tag: Option<&[u8]>) {
         let outcome = match tag {
             Some(b"COMMIT") => Outcome::Committed,
+            // CockroachDB commits to know it, and waits for the COMMIT.
+            Some(tag) if tag.starts_with(b"SHOW COMMIT TIMESTAMP") => {
+                self.outcome = Some(Outcome::Committed);
+                return;
+            }
             Some(b"ROLLBACK") => Outcome::RolledBack,
             _ => return,
         };
@@ -244,7 +252,7 @@ impl Unit {
     #[inline]
     pub(super) fn obstacle(&self, dialect: Dialect) -> Option<Reason> {
         let has = |class| self.classes.has(class);
-        let prepared = self.cursors_from_before || self.settings_prepared || self.locks_prepared;
+        let prepared = self.cursors_from_before || self.effects_prepared || self.locks_prepared;
         if !(self.classes.may_hinder() || prepared || self.names.are_lost(true)) {
             return None;
         }
@@ -263,10 +271,10 @@ impl Unit {
         } else if has(Class::AdvisoryLock) || (self.locks_prepared && has(Class::Execute)) {
             Some(Reason::AdvisoryLock)
         } else {
-            let sets = has(Class::Setting) || (self.settings_prepared && has(Class::Execute));
+            let sets = has(Class::Setting) || (self.effects_prepared && has(Class::Execute));
             let setting = dialect == Dialect::Cockroach && sets;
             let cursor = self.cursors_from_before && has(Class::Cursor);
-            let prepares = [Class::SessionState, Class::PreparedSetting, Class::PreparedLock];
+            let prepares = [Class::SessionState, Class::PreparedEffect, Class::PreparedLock];
             let prepares = prepares.into_iter().any(has);
             (self.explicit && (prepares || setting || cursor)).then_some(Reason::SessionState)
         }

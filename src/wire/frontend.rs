@@ -125,6 +125,11 @@ fn take_count(bytes: &mut &[u8]) -> usize {
     u16::from_be_bytes(*count).into()
 }
 
+/// The object ID of the function that a FunctionCall message calls.
+pub fn function(body: &[u8]) -> Option<u32> {
+    body.first_chunk().map(|oid| u32::from_be_bytes(*oid))
+}
+
 /// The name of the portal that an Execute message runs.
 pub fn execute(body: &[u8]) -> Option<&[u8]> {
     name(body)

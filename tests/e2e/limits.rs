@@ -121,6 +121,26 @@ async fn all_journals_together_have_a_limit() {
     }
 }
 
+/// What is known of each request takes memory too, however short the request.
+#[tokio::test]
+async fn the_smallest_requests_count_with_what_is_noted_of_them() {
+    for dialect in DIALECTS {
+        let mut scene = Scene::start(dialect).await;
+        assert_eq!(scene.client.query("BEGIN").await, "BEGIN T");
+        assert_eq!(scene.client.query("SELECT 1").await, "(1) SELECT 1 T");
+        scene
+            .client
+            .send([Frontend::Parse { name: "s".into(), sql: "SELECT 2".into(), types: vec![] }])
+            .await;
+        for _ in 0..100 {
+            scene.client.send_bytes(&b"H\0\0\0\x04".repeat(100)).await;
+        }
+        assert_eq!(scene.client.query("SELECT 3").await.status(), Some('T'));
+        let bytes = scene.proxy.metric("reprise_journal_bytes");
+        assert!(bytes >= 500_000.0, "{bytes}");
+    }
+}
+
 #[tokio::test]
 async fn clients_beyond_the_limit_are_refused_and_those_within_go_on() {
     let mut scene = Scene::with(Dialect::Postgres, |config| config.proxy.max_connections = 2).await;

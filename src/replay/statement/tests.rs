@@ -31,19 +31,19 @@ fn transaction_control_is_told_from_its_words() {
     expect("SHOW COMMIT TIMESTAMP;", Class::CommitTimestamp);
     expect("SHOW commit_delay", Class::Utility);
     expect("ROLLBACK TO SAVEPOINT a", Class::RollbackTo);
-    expect("RELEASE a", Class::Utility);
+    expect("RELEASE a", Class::Release);
 }
 
 #[test]
 fn the_restart_savepoint_is_folded_as_cockroachdb_folds_it() {
-    for sql in [
-        "SAVEPOINT cockroach_restart",
-        "RELEASE SAVEPOINT Cockroach_Restart",
-        "ROLLBACK TO cockroach_restart_2",
-        "ROLLBACK TRANSACTION TO SAVEPOINT \"cockroach_restart\"",
-    ] {
-        expect(sql, Class::RestartSavepoint);
+    for sql in ["ROLLBACK TO cockroach_restart_2", "ROLLBACK TRANSACTION TO SAVEPOINT \"cockroach_restart\""]
+    {
+        expect(sql, Class::RestartRollback);
     }
+    expect("SAVEPOINT cockroach_restart", Class::RestartSavepoint);
+    expect("RELEASE SAVEPOINT Cockroach_Restart", Class::RestartRelease);
+    assert!(Classes::from(Class::RestartRelease).releases_restart());
+    assert!(!Classes::of(b"RELEASE a").releases_restart());
     expect("SAVEPOINT \"COCKROACH_RESTART\"", Class::Savepoint);
     expect("SAVEPOINT cockroach", Class::Savepoint);
 }
@@ -88,7 +88,7 @@ fn functions_that_reach_beyond_the_transaction_are_known_by_their_names() {
     ] {
         assert_eq!(Classes::of_prepared(sql.as_bytes()), Class::Data.into(), "{sql}");
     }
-    expect("PREPARE p AS SELECT set_config('a', 'b', false)", Class::PreparedSetting);
+    expect("PREPARE p AS SELECT set_config('a', 'b', false)", Class::PreparedEffect);
     expect("PREPARE p AS SELECT pg_advisory_lock(1), set_config('a', 'b', false)", Class::PreparedLock);
 }
 
@@ -107,10 +107,20 @@ fn control_in_strings_comments_and_quotes_is_none() {
         expect(sql, Class::Data);
     }
     expect("SELECT 'a\\'; COMMIT; b", Class::Unclear);
+    expect("COMMIT /* x", Class::Unclear);
+    expect("SELECT E'\u{e9}\\n'", Class::Data);
     expect("-- x\rCOMMIT", Class::Unclear);
     expect("-- x\r\nCOMMIT", Class::Commit);
     expect("\x0bCOMMIT", Class::Commit);
     expect("= COMMIT", Class::Unclear);
+}
+
+/// In SJIS the second byte of a character may be that of a backslash: the quote behind it ends the string.
+#[test]
+fn a_backslash_that_may_be_half_a_character_is_unclear() {
+    for sql in [&b"SELECT E'\x95\\'; COMMIT; SELECT '"[..], b"SELECT E'\x95\\\\'; COMMIT; SELECT '"] {
+        assert!(Classes::of(sql).has(Class::Unclear));
+    }
 }
 
 #[test]
@@ -164,7 +174,6 @@ fn a_plain_begin_asks_for_nothing_unusual() {
         "BEGIN",
         "begin;",
         "START TRANSACTION",
-        "BEGIN WORK",
         "BEGIN TRANSACTION READ ONLY",
         "BEGIN ISOLATION LEVEL SERIALIZABLE",
         "BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE READ WRITE",
@@ -173,6 +182,8 @@ fn a_plain_begin_asks_for_nothing_unusual() {
     }
     for sql in [
         "BEGIN DEFERRABLE",
+        // CockroachDB refuses it.
+        "BEGIN WORK",
         "BEGIN PRIORITY HIGH",
         "BEGIN AS OF SYSTEM TIME '-1s'",
         "BEGIN READ ONLY READ WRITE",
@@ -200,12 +211,48 @@ fn a_begin_without_options_has_none() {
 }
 
 #[test]
-fn a_prepared_setting_is_told_from_other_statements() {
-    for sql in ["PREPARE p AS SET a = 1", "prepare p as reset all", "PREPARE p AS /* so */ USE d"] {
-        expect(sql, Class::PreparedSetting);
+fn what_is_explained_counts_for_it_may_be_run() {
+    for sql in [
+        "EXPLAIN SELECT 1",
+        "EXPLAIN ANALYZE VERBOSE UPDATE t SET a = 1",
+        "EXPLAIN (ANALYZE, BUFFERS) WITH a AS (SELECT 1) TABLE a",
+        "EXPLAIN (SELECT 1)",
+        "EXPLAIN ((SELECT 1))",
+    ] {
+        expect(sql, Class::Utility);
+    }
+    expect("EXPLAIN ANALYZE EXECUTE p", Class::Execute);
+    expect("EXPLAIN ANALYZE (DEBUG) SET a = 1", Class::Setting);
+    expect("EXPLAIN (FORMAT 'json') ALTER TABLE t ADD COLUMN c INT", Class::Definition);
+    expect("CREATE TABLE a AS EXECUTE p(1)", Class::DefinitionByExecute);
+    expect("CREATE TABLE a AS SELECT 'EXECUTE'", Class::Definition);
+}
+
+#[test]
+fn cockroachdb_knows_fewer_forms_of_commit() {
+    for sql in ["COMMIT", "end transaction ;", "COMMIT TRANSACTION /* x */", "\n\tCOMMIT -- y"] {
+        assert!(is_cockroach_commit(sql.as_bytes()), "{sql}");
+    }
+    for sql in ["COMMIT WORK", "END AND NO CHAIN", "COMMIT\u{b}", "COMMIT TRANSACTION WORK"] {
+        assert!(!is_cockroach_commit(sql.as_bytes()), "{sql}");
+    }
+    expect("COMMIT AND NO CHAIN", Class::Commit);
+    expect("COMMIT AND NO", Class::Unclear);
+}
+
+#[test]
+fn a_prepared_effect_is_told_from_other_statements() {
+    for sql in [
+        "PREPARE p AS SET a = 1",
+        "prepare p as reset all",
+        "PREPARE p AS /* so */ USE d",
+        "PREPARE p AS ALTER TABLE t ADD COLUMN c INT",
+    ] {
+        expect(sql, Class::PreparedEffect);
     }
     expect("PREPARE set AS SELECT 1", Class::SessionState);
     expect("PREPARE q (int) AS UPDATE t SET a = $1", Class::SessionState);
+    expect("PREPARE q AS SHOW a", Class::SessionState);
     expect("EXECUTE q(1)", Class::Execute);
 }
 
