@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use names::TableNames;
+pub(crate) use report::plain;
 pub use report::{Column, Kind, Report, Value, count, number, text};
 pub use session::{Activity, Session, Who};
 
@@ -33,7 +34,6 @@ use conflicts::{Conflicts, Met};
 use coverage::Coverage;
 use names::Names;
 use place::Place;
-use report::plain;
 use session::Sessions;
 use shape::{Outline, Shape};
 use statements::Statements;

@@ -111,7 +111,7 @@ impl From<String> for Value {
 }
 
 /// The text without control characters, which would make a terminal do something, or break a row in two: names may have them.
-pub(super) fn plain(text: String) -> String {
+pub(crate) fn plain(text: String) -> String {
     match text.contains(char::is_control) {
         true => text.replace(char::is_control, REPLACEMENT),
         false => text,

@@ -182,7 +182,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Poll::Ready(Ok(()));
         }
         while self.written < self.outbox.len() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outbox[self.written..]))?;
+            let Poll::Ready(written) =
+                Pin::new(&mut self.stream).poll_write(cx, &self.outbox[self.written..])?
+            else {
+                self.forget_written();
+                return Poll::Pending;
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -193,6 +198,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.written = 0;
         self.release_outbox();
         Poll::Ready(Ok(()))
+    }
+
+    /// Gives up what is written, where that is more than what is not: a peer that never takes everything that there is would
+    /// otherwise keep all of it here. No byte is moved more than once for each byte that was written.
+    fn forget_written(&mut self) {
+        if self.written > self.outbox.len() - self.written {
+            self.outbox.drain(..self.written);
+            self.written = 0;
+        }
     }
 
     /// Writes everything and ends the stream. Ready when all of it is done.
@@ -282,6 +296,26 @@ mod tests {
         let mut got = [0; 5];
         let read = tokio::time::timeout(std::time::Duration::from_secs(5), peer.read_exact(&mut got)).await;
         assert!(read.is_ok_and(|read| read.is_ok()) && &got == b"hello");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_takes_everything_does_not_make_the_outbox_grow() {
+        let (mut peer, stream) = duplex(1024);
+        let mut connection = Connection::new(stream);
+        let (mut sent, mut got, mut longest) = (Vec::new(), Vec::new(), 0);
+        let mut taken = [0; 1000];
+        for round in 0..2000_u32 {
+            while connection.outbox().len() - connection.written < 4000 {
+                connection.outbox().extend(round.to_be_bytes());
+                sent.extend(round.to_be_bytes());
+            }
+            assert!(futures_util::poll!(std::pin::pin!(connection.drain())).is_pending());
+            longest = longest.max(connection.outbox.len());
+            let read = peer.read(&mut taken).await.unwrap();
+            got.extend_from_slice(&taken[..read]);
+        }
+        assert!(longest <= 2 * 4000, "{longest}");
+        assert!(sent.starts_with(&got) && got.len() >= 1_000_000, "{}", got.len());
     }
 
     #[tokio::test]

@@ -70,7 +70,9 @@ impl Credentials {
 pub fn readable_by_others(config: &Config) -> Vec<PathBuf> {
     const OTHERS_READ: u32 = 0o004;
     let identities = [&config.tls.identity, &config.upstream.tls.identity].into_iter().flatten();
-    let files = identities.map(|identity| &identity.key).chain(&config.auth.file);
+    let lookup = config.report.lookup.iter().flat_map(|lookup| &lookup.password_file);
+    let passwords = config.auth.file.iter().chain(&config.admin.file).chain(lookup);
+    let files = identities.map(|identity| &identity.key).chain(passwords);
     let is_exposed =
         |path: &Path| std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & OTHERS_READ != 0);
     files.filter(|path| is_exposed(path)).cloned().collect()

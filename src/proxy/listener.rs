@@ -35,7 +35,7 @@ use super::workers::Workers;
 use crate::config::{Client, Proxy};
 use crate::governor;
 use crate::insight::{self, Who};
-use crate::replay::{Dialect, Engine, Mode};
+use crate::replay::{Dialect, Engine, Mode, forces_restart};
 use crate::telemetry::Telemetry;
 use crate::wire::startup::Initial;
 
@@ -48,6 +48,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Connections besides those of sessions that are open at a time: clients that start, cancel, or are told that there is no
 /// room. Beyond that they are closed unheard.
 const VISITORS_MAX: usize = 256;
+/// Those among them from addresses that are not served: the others are closed unheard, so that they keep nobody away.
+const STRANGERS_MAX: usize = 16;
 
 /// How one session is served: by its own wish, by a rule, or by the configuration.
 struct Manner {
@@ -57,6 +59,8 @@ struct Manner {
     governor: governor::Mode,
     /// Its client is told of transactions that were run again.
     report: bool,
+    /// Its client asks for savepoints that all restart transactions.
+    forces_restart: bool,
     who: Who,
 }
 
@@ -71,7 +75,11 @@ struct Shared {
     seats: Crowd<()>,
     users: Crowd<Box<[u8]>>,
     addresses: Crowd<IpAddr>,
+    visitors: Crowd<IpAddr>,
+    strangers: Crowd<()>,
     failures: Failures,
+    /// Those of the console, whose users have passwords of their own.
+    console_failures: Failures,
     /// The proxy ends: sessions end as soon as no transaction is open.
     shutdown: CancellationToken,
     /// It has waited long enough: sessions end now.
@@ -100,7 +108,10 @@ pub async fn serve(
         seats: Crowd::new(),
         users: Crowd::new(),
         addresses: Crowd::new(),
+        visitors: Crowd::new(),
+        strangers: Crowd::new(),
         failures: Failures::default(),
+        console_failures: Failures::default(),
         shutdown: CancellationToken::new(),
         cut_off: CancellationToken::new(),
     });
@@ -166,8 +177,10 @@ fn log_refusal(refusal: &Refusal, peer: Peer, telemetry: &Telemetry) {
     let source = std::error::Error::source(refusal).map(ToString::to_string);
     match refusal.cause() {
         Some(cause) => {
-            telemetry.refused(cause);
-            tracing::warn!(%peer, cause = cause.name(), source, "{refusal}");
+            if let Some(left_out) = telemetry.refused(cause) {
+                let left_out = Some(left_out).filter(|lines| *lines > 0);
+                tracing::warn!(%peer, cause = cause.name(), source, left_out, "{refusal}");
+            }
         }
         None => tracing::debug!(%peer, source, "{refusal}"),
     }
@@ -187,18 +200,22 @@ async fn admit<'a>(
     setup: &Arc<Setup>,
     shared: &'a Shared,
 ) -> Result<Option<Box<Admitted<'a>>>, Refusal> {
+    let is_allowed = is_allowed(peer, &setup.config.proxy.allowed_clients);
+    let visit = shared.visit(peer, is_allowed, &setup.config.proxy)?;
     let stream = arrival.open().map_err(Refusal::Client)?;
     if let Stream::Tcp(socket) = &stream {
         sockets::tune(socket, setup.config.proxy.tcp_keepalive).map_err(Refusal::Client)?;
     }
     let mut client = Connection::new(stream);
-    let limit = setup.config.proxy.startup_timeout;
+    // Whoever is not served has only to say that it is there, to be told so.
+    let limit = if is_allowed { setup.config.proxy.startup_timeout } else { FAREWELL };
     let welcomed = tokio::select! {
         welcomed = tokio::time::timeout(limit, welcome(&mut client, peer, setup, shared)) => {
             welcomed.unwrap_or(Err(Refusal::TimedOut(limit)))
         }
         () = shared.shutdown.cancelled() => Err(Refusal::ShuttingDown),
     };
+    drop(visit);
     match welcomed {
         Ok(Welcome::Session(opened, manner, database, seat)) => {
             let entry = remember(&manner, peer, opened.dialect, shared);
@@ -240,7 +257,26 @@ struct Seat<'a> {
     _from_address: Option<crowd::Place<'a, IpAddr>>,
 }
 
+/// What a connection takes of the limits until it is a session, or told that it is none.
+struct Visit<'a> {
+    _from_address: Option<crowd::Place<'a, IpAddr>>,
+    _as_stranger: Option<crowd::Place<'a, ()>>,
+}
+
 impl Shared {
+    /// From one address as many may be on their way to a session as may have one.
+    fn visit(&self, peer: Peer, is_allowed: bool, limits: &Proxy) -> Result<Visit<'_>, Refusal> {
+        let from_address = peer.address().map(|address| {
+            let place = self.visitors.enter(address, limits.max_connections_per_address);
+            place.ok_or(Refusal::TooManyFromAddress)
+        });
+        let as_stranger = (!is_allowed).then(|| {
+            let place = self.strangers.enter((), STRANGERS_MAX);
+            place.ok_or(Refusal::NotAllowed)
+        });
+        Ok(Visit { _from_address: from_address.transpose()?, _as_stranger: as_stranger.transpose()? })
+    }
+
     fn seat(&self, user: Box<[u8]>, peer: Peer, limits: &Proxy) -> Result<Seat<'_>, Refusal> {
         let from_address = match peer.address() {
             Some(address) => {
@@ -285,12 +321,11 @@ async fn welcome<'a>(
         First::Startup { asked, binding } => {
             let user = &asked.client.user;
             if let Some(users) = setup.console(&asked.client, peer)? {
-                let attempts = shared.failures.of(peer.address(), user);
+                let attempts = shared.console_failures.of(peer.address(), user);
                 auth::authenticate(client, user, &users, binding.as_deref(), attempts).await?;
                 client.drain().await.map_err(Refusal::Client)?;
                 return Ok(Welcome::Console(String::from_utf8_lossy(user).into_owned()));
             }
-            let seat = shared.seat(user.clone(), peer, &setup.config.proxy)?;
             let login = match setup.credentials.users() {
                 Some(users) => {
                     let attempts = shared.failures.of(peer.address(), user);
@@ -298,6 +333,8 @@ async fn welcome<'a>(
                 }
                 None => None,
             };
+            // Behind the login, where Reprise has one: nobody takes the seats of a user whose password it does not know.
+            let seat = shared.seat(user.clone(), peer, &setup.config.proxy)?;
             let mode = asked.mode.unwrap_or_else(|| setup.config.mode_for(&asked.client));
             let governor = setup.config.governor_for(&asked.client);
             let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
@@ -308,7 +345,8 @@ async fn welcome<'a>(
             let introduction = Introduction { packet: &packet, nametag, login };
             let (telemetry, database, locks) = (&shared.telemetry, setup.database(), setup.lock_table(mode));
             let opened = handshake::enter(client, introduction, database, locks, telemetry).await?;
-            let manner = Manner { id, mode, governor, report: asked.report, who: who(&asked.client) };
+            let (report, forces_restart) = (asked.report, forces_restart(&packet));
+            let manner = Manner { id, mode, governor, report, forces_restart, who: who(&asked.client) };
             Ok(opened.map_or(Welcome::Done, |opened| {
                 Welcome::Session(Box::new(opened), manner, database_hash(&packet), seat)
             }))
@@ -349,6 +387,9 @@ fn begin(
     // The seed need not be secret: it only spreads the pauses of sessions that met in a conflict.
     let mut engine = Engine::new(setup.policy(mode, lock_table), dialect, seed(id));
     engine.report_replays(manner.report);
+    if manner.forces_restart {
+        engine.expect_forced_restarts();
+    }
     let registration = shared.registry.register(opened.key.as_deref(), setup);
     let (telemetry, place) = (Arc::clone(&shared.telemetry), Place::new(shared.turns.clone()));
     let member = Member::new(Arc::clone(&shared.classes), setup.governor(manner.governor), database);

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::config::Client;
+use crate::insight::plain;
 use crate::replay::{Mode, REPORT, report_value};
 use crate::wire::SqlState;
 use crate::wire::options;
@@ -10,8 +11,13 @@ use crate::wire::startup::startup_message;
 
 /// What the name of each parameter of Reprise begins with.
 const PREFIX: &[u8] = b"reprise.";
+/// The names that PostgreSQL knows by their case, because they are no settings; CockroachDB knows them in any.
+const EXACT: [&[u8]; 4] = [b"user", b"database", b"options", b"replication"];
 /// Names what is done about conflicts in this session.
 const MODE: &[u8] = b"reprise.mode";
+
+/// So much of a name or a value is told.
+const SHOWN_CHARACTERS: usize = 128;
 
 /// What a client asks of Reprise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,18 +29,22 @@ struct Wishes {
 impl Wishes {
     /// Reads one more of them, which wins over an earlier one.
     fn read(&mut self, name: &[u8], value: &[u8]) -> Result<(), BadParameter> {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if name.eq_ignore_ascii_case(MODE) {
             let named = |mode: &Mode| value.eq_ignore_ascii_case(mode.name().as_bytes());
             let mode = Mode::ALL.into_iter().find(named);
-            self.mode = Some(mode.ok_or_else(|| BadParameter::Mode(text(value)))?);
+            self.mode = Some(mode.ok_or_else(|| BadParameter::Mode(shown(value)))?);
         } else if name.eq_ignore_ascii_case(REPORT.as_bytes()) {
-            self.report = Some(report_value(value).ok_or_else(|| BadParameter::Report(text(value)))?);
+            self.report = Some(report_value(value).ok_or_else(|| BadParameter::Report(shown(value)))?);
         } else {
-            return Err(BadParameter::Name(text(name)));
+            return Err(BadParameter::Name(shown(name)));
         }
         Ok(())
     }
+}
+
+/// A name or a value as it may stand in a line of a log: whoever sends it has not logged in.
+fn shown(bytes: &[u8]) -> String {
+    plain(String::from_utf8_lossy(bytes).chars().take(SHOWN_CHARACTERS).collect())
 }
 
 /// What a startup packet asks for.
@@ -57,6 +67,9 @@ pub(super) enum BadParameter {
     /// There is none of this name.
     #[error("unrecognized configuration parameter \"{0}\"")]
     Name(String),
+    /// It differs from one that is no setting by its case only.
+    #[error("unrecognized configuration parameter \"{0}\"")]
+    Case(String),
     /// The mode is none.
     #[error("invalid value for parameter \"reprise.mode\": \"{0}\"")]
     Mode(String),
@@ -69,7 +82,7 @@ impl BadParameter {
     /// What PostgreSQL reports for such a parameter of its own.
     pub(super) const fn sqlstate(&self) -> SqlState {
         match self {
-            Self::Name(_) => SqlState::UNDEFINED_OBJECT,
+            Self::Name(_) | Self::Case(_) => SqlState::UNDEFINED_OBJECT,
             Self::Mode(_) | Self::Report(_) => SqlState::INVALID_PARAMETER_VALUE,
         }
     }
@@ -78,6 +91,7 @@ impl BadParameter {
     pub(super) fn hint(&self) -> String {
         match self {
             Self::Name(_) => "The parameters of Reprise are reprise.mode and reprise.report.".to_owned(),
+            Self::Case(name) => format!("Write it in small letters: \"{}\".", name.to_ascii_lowercase()),
             Self::Report(_) => "Available values: on, off.".to_owned(),
             Self::Mode(_) => format!("Available values: {}.", Mode::ALL.map(Mode::name).join(", ")),
         }
@@ -106,7 +120,11 @@ impl Parameters {
                 b"replication" => replicates = is_replication(value),
                 b"user" => client.user = value.into(),
                 b"database" => client.database = value.into(),
-                b"application_name" => client.application_name = value.into(),
+                // CockroachDB would take it for the one that it resembles: a name that nobody was asked to prove.
+                _ if EXACT.iter().any(|exact| name.eq_ignore_ascii_case(exact)) => {
+                    return Err(BadParameter::Case(shown(name)));
+                }
+                _ if name.eq_ignore_ascii_case(b"application_name") => client.application_name = value.into(),
                 _ => {}
             }
             kept.push((name, value.to_vec()));
@@ -210,6 +228,26 @@ mod tests {
         let unknown = read(&[("options", "-c reprise.moed=off")]).unwrap_err();
         assert_eq!(unknown.to_string(), "unrecognized configuration parameter \"reprise.moed\"");
         assert_eq!(unknown.sqlstate().as_str(), "42704");
+    }
+
+    /// CockroachDB takes `USER` for the user, PostgreSQL for a setting that there is not: nobody may go on as somebody else than
+    /// who was asked for a password.
+    #[test]
+    fn a_name_that_differs_in_case_only_is_refused() {
+        for name in ["USER", "Database", "OPTIONS", "Replication"] {
+            let refused = read(&[("user", "ann"), (name, "root")]).unwrap_err();
+            assert_eq!(refused.sqlstate().as_str(), "42704", "{name}");
+            assert!(refused.hint().contains(&name.to_lowercase()), "{}", refused.hint());
+        }
+        let client = read(&[("user", "ann"), ("Application_Name", "app")]).unwrap().client;
+        assert_eq!(&*client.application_name, b"app");
+    }
+
+    #[test]
+    fn what_is_refused_cannot_write_a_line_of_the_log() {
+        let refused = read(&[(&format!("reprise.\n\u{7}{}", "x".repeat(9000)), "")]).unwrap_err();
+        let text = refused.to_string();
+        assert!(!text.contains(char::is_control) && text.len() < 200, "{text}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The HTTP endpoint: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever restarts and routes, and a page for
 //! people with what it shows in `/status.json`. All of it only tells.
 
-use std::io;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -10,18 +11,29 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 
 use super::Telemetry;
 
 /// The page, in one piece.
 const PAGE: &str = include_str!("../../web/status.html");
 
+/// Connections at a time; more of them wait. Each is a file that no client of the proxy can have.
+const CONNECTIONS_MAX: usize = 64;
+/// How long the head of a request may take, the pause before it included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection is kept; a request that is under way then may take as long as a head.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// How long accepting pauses after the operating system refused a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Answers requests until it is dropped.
-///
-/// # Errors
-/// If the listener fails for good.
-pub async fn serve_http(listener: TcpListener, telemetry: Arc<Telemetry>) -> io::Result<()> {
+pub async fn serve_http(listener: TcpListener, telemetry: Arc<Telemetry>) -> Infallible {
     let router = Router::new()
         .route("/", get(page))
         .route("/status.json", get(status))
@@ -29,7 +41,35 @@ pub async fn serve_http(listener: TcpListener, telemetry: Arc<Telemetry>) -> io:
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(telemetry);
-    axum::serve(listener, router).await
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = serve_connection(stream, router.clone());
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection for metrics");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Answers the requests of one connection. Whatever goes wrong with it concerns only who is at its other end.
+async fn serve_connection(stream: TcpStream, router: Router) {
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(connection);
+    if timeout(LIFETIME, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(HEAD_TIMEOUT, connection).await;
+    }
 }
 
 async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> impl IntoResponse {

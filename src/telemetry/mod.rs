@@ -161,6 +161,8 @@ pub struct Telemetry {
     governor: GovernorMetrics,
     by_table: ByTable,
     pace: Pace,
+    /// That of refusals.
+    refusals: Pace,
     spans: Option<Spans>,
     insight: Arc<Insight>,
     journal: JournalBudget,
@@ -188,6 +190,7 @@ impl Telemetry {
             governor,
             by_table,
             pace: Pace::default(),
+            refusals: Pace::default(),
             spans: None,
             insight: Arc::new(Insight::new(options)),
             journal: JournalBudget::new(journal_bytes_total),
@@ -253,9 +256,11 @@ impl Telemetry {
         WaitGuard(self.metrics.replays_waiting.clone())
     }
 
-    /// Counts a client connection that did not become a session. Logging it is left to who knows the peer.
-    pub fn refused(&self, cause: Refusal) {
+    /// Counts a client connection that did not become a session. Logging it is left to who knows the peer: if it may write a
+    /// line now, with how many were left out before it.
+    pub fn refused(&self, cause: Refusal) -> Option<u64> {
         self.metrics.count_refusal(cause);
+        self.refusals.allows()
     }
 
     /// Conflicts hidden since the start.

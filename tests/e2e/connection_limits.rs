@@ -54,3 +54,42 @@ async fn each_address_has_a_limit() {
     proxy.until_metric("reprise_sessions", 1.0).await;
     from("127.0.0.1").await.expect("there is room again");
 }
+
+/// Who only connects and says nothing takes no more than its address may have, and nothing from others.
+#[tokio::test]
+async fn silent_connections_count_for_their_address() {
+    let database = Database::create().await;
+    let proxy = Proxy::start(database.address, |config| config.proxy.max_connections_per_address = 2).await;
+    let connect = async |address: &str| {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(format!("{address}:0").parse().expect("an address")).expect("an address of the loopback");
+        socket.connect(proxy.address).await.expect("it listens")
+    };
+    let _silent = (connect("127.0.0.1").await, connect("127.0.0.1").await);
+    let refused = "reprise_sessions_refused_total{cause=\"max_connections_per_address\"}";
+    Wire::over(connect("127.0.0.1").await).until_closed().await;
+    assert_eq!(proxy.metric(refused), 1.0);
+    enter(connect("127.0.0.2").await, "postgres").await.expect("that is another address");
+}
+
+/// Who may not come in cannot keep others out.
+#[tokio::test]
+async fn silent_connections_from_elsewhere_are_few_and_short() {
+    let database = Database::create().await;
+    let allowed = "127.0.0.2/32".parse().expect("a network");
+    let proxy = Proxy::start(database.address, |config| {
+        config.proxy.allowed_clients = vec![allowed];
+        config.proxy.startup_timeout = std::time::Duration::from_secs(600);
+    })
+    .await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(proxy.address).await.expect("it listens"));
+    }
+    // Most of them are closed at once, and the others when their time is over.
+    for stream in silent {
+        Wire::over(stream).until_closed().await;
+    }
+    let refused = "reprise_sessions_refused_total{cause=\"address_not_allowed\"}";
+    assert!(proxy.metric(refused) >= 24.0, "{}", proxy.metric(refused));
+}

@@ -206,6 +206,10 @@ async fn only_its_users_are_let_in_and_viewers_only_look() {
         let refused = viewer.batch_execute(command).await.expect_err(command);
         assert_eq!(code(&refused), "42501", "{command}");
     }
+    // All answers to one text are in memory at a time.
+    let refused = viewer.batch_execute(&"SHOW STATS;".repeat(17)).await.expect_err("too many");
+    assert_eq!(code(&refused), "54000");
+    assert!(viewer.batch_execute(&"SHOW STATS;".repeat(16)).await.is_ok());
     let log = scene.program.log().join("\n");
     assert!(!log.contains("password\"") && !log.contains("the console's"), "{log}");
     let config = scene.psql("SHOW CONFIG").await;

@@ -18,6 +18,9 @@ use super::answer::{Answer, Desk, columns};
 use super::command::{Command, NoCommand};
 use crate::insight::{Column, Kind, Report, Value};
 
+/// Commands in one text: all of their answers are in memory before the first is sent.
+const COMMANDS_MAX: usize = 16;
+
 /// One session of the console.
 pub(super) struct Handler {
     desk: Desk,
@@ -106,6 +109,10 @@ impl SimpleQueryHandler for Handler {
     {
         // All are read before any is done.
         let commands = Command::read_all(query).collect::<Result<Vec<_>, _>>()?;
+        if commands.len() > COMMANDS_MAX {
+            let message = format!("more than {COMMANDS_MAX} commands in one text");
+            return Err(error("54000", message, Some("Send them one by one.".to_owned())));
+        }
         commands.into_iter().map(|command| self.response(command, &Format::UnifiedText)).collect()
     }
 }

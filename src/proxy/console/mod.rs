@@ -59,8 +59,12 @@ pub(super) async fn serve(
         let is_extended = message.is_extended_query();
         let nothing = || Arc::new(NoopHandler);
         let (simple, extended) = (Arc::clone(&handler), Arc::clone(&handler));
-        let processed =
-            process_message(message, &mut channel, nothing(), simple, extended, nothing(), nothing()).await;
+        // Whoever does not read its answer ends with the proxy too.
+        let processed = tokio::select! {
+            biased;
+            processed = process_message(message, &mut channel, nothing(), simple, extended, nothing(), nothing()) => processed,
+            () = shutdown.cancelled() => return Ok(()),
+        };
         if let Err(error) = processed {
             let is_fatal = matches!(error, PgWireError::IoError(_));
             process_error(&mut channel, error, is_extended).await?;
