@@ -18,6 +18,8 @@ pub struct Class<T> {
     queue: Queue<T>,
     heat: Heat,
     running: u32,
+    /// When there first was a conflict.
+    born: Duration,
     /// When there last was a conflict, or a wait.
     stirred: Duration,
     /// When somebody last got out of the queue, or into an empty one.
@@ -55,6 +57,7 @@ impl<T> Class<T> {
             queue: Queue::new(),
             heat: Heat::new(),
             running: 0,
+            born: now,
             stirred: now,
             moved: now,
             drained: now,
@@ -167,6 +170,14 @@ impl<T> Class<T> {
         self.running = self.running.saturating_sub(1);
     }
 
+    /// A transaction, of this class or another, has been idle since then. If one in the queue began `soon` after that, it gets a
+    /// place whatever the limit is: an application that runs a transaction inside of another waits for that one.
+    pub fn admit_inner(&mut self, now: Duration, since: Duration, soon: Duration) -> Option<T> {
+        let token = self.queue.pop_newcomer(since..=since + soon)?;
+        self.let_in(now);
+        Some(token)
+    }
+
     /// It goes on. It holds locks, so it does not wait: fewer others are admitted instead.
     pub fn resume(&mut self, now: Duration) {
         self.run_one_more(now);
@@ -206,6 +217,12 @@ impl<T> Class<T> {
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()
+    }
+
+    /// Whether transactions that have nothing to do with the class may be from before it: one that waits for somebody in the queue is
+    /// not seen to be idle, and may have locks for which those at work wait.
+    pub fn is_young(&self, now: Duration, patience: Duration) -> bool {
+        now.saturating_sub(self.born) < patience
     }
 
     /// Whether the class can be forgotten: for so long nobody met a conflict in it or had to wait.
@@ -291,6 +308,26 @@ mod tests {
             }
         }
         assert_eq!((class.observe(at(20_000)), class.observe(at(20_000))), (false, false));
+    }
+
+    #[test]
+    fn an_idle_transaction_hands_its_place_to_one_that_began_when_it_became_idle() {
+        let at = Duration::from_millis;
+        let mut class = narrow(at(0));
+        for (name, since) in [("before", 90), ("inner", 101), ("later", 130)] {
+            let entry = class.enter(at(since), at(since), false, || name);
+            assert!(matches!(entry, Entry::Queued(_)));
+        }
+        class.idle(at(150));
+        assert_eq!(class.admit_inner(at(150), at(100), at(10)), Some("inner"));
+        assert_eq!((class.running(), class.next(at(150))), (1, None), "the place is taken");
+        class.resume(at(160));
+        class.leave(at(160), End::Done);
+        class.leave(at(170), End::Done);
+        assert_eq!(class.next(at(170)), Some("before"));
+        class.idle(at(250));
+        assert_eq!(class.admit_inner(at(250), at(200), at(10)), None, "nobody began then");
+        assert_eq!(class.next(at(250)), Some("later"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Who waits for a place, in the order in which they get it: replays before newcomers, the oldest transaction first.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A place in the queue. The order of tickets is the order of admission.
@@ -54,6 +55,14 @@ impl<T> Queue<T> {
         self.waiting.pop_last().map(|(_, token)| token)
     }
 
+    /// The first of the newcomers that began within a span of time.
+    pub(super) fn pop_newcomer(&mut self, began: RangeInclusive<Duration>) -> Option<T> {
+        let ticket = |since, number| Ticket { newcomer: true, since, number };
+        let found = self.waiting.range(ticket(*began.start(), 0)..=ticket(*began.end(), u64::MAX)).next();
+        let ticket = *found?.0;
+        self.waiting.remove(&ticket)
+    }
+
     /// Somebody leaves; false if it does not wait any more.
     pub(super) fn remove(&mut self, ticket: Ticket) -> bool {
         self.waiting.remove(&ticket).is_some()
@@ -103,6 +112,20 @@ mod tests {
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(order, ["old replay", "young replay", "new 0", "new 1", "new 2"]);
         assert_eq!(queue.waiting(), Waiting::Nobody);
+    }
+
+    #[test]
+    fn a_newcomer_is_found_by_when_it_began() {
+        let mut queue = Queue::new();
+        for (name, since, replay) in
+            [("replay", 3, true), ("before", 2, false), ("behind", 4, false), ("later", 6, false)]
+        {
+            let ticket = queue.ticket(Duration::from_secs(since), replay);
+            queue.push(ticket, name);
+        }
+        let mut pop = |from, to| queue.pop_newcomer(Duration::from_secs(from)..=Duration::from_secs(to));
+        assert_eq!((pop(3, 5), pop(3, 5), pop(5, 6)), (Some("behind"), None, Some("later")));
+        assert_eq!((queue.pop(), queue.pop(), queue.len()), (Some("replay"), Some("before"), 0));
     }
 
     #[test]

@@ -100,6 +100,14 @@ impl Classes {
         hot.or_else(|| of(0)).map(|class| Arc::clone(&class))
     }
 
+    /// The other classes in which sessions of the same database wait.
+    pub(super) fn beside(&self, class: &Arc<Contended>) -> Vec<Arc<Contended>> {
+        let is_beside = |other: &Arc<Contended>| {
+            other.key.database == class.key.database && !other.key.observed && !Arc::ptr_eq(other, class)
+        };
+        self.classes.iter().map(|it| Arc::clone(it.value())).filter(is_beside).collect()
+    }
+
     /// The class of transactions that have met a conflict; `None` if there are `most` classes, and this is none of them.
     pub(super) fn get_or_make(&self, key: Key, most: usize) -> Option<Arc<Contended>> {
         if let Some(class) = self.classes.get(&key) {

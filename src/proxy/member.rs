@@ -10,12 +10,15 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::classes::{Classes, Contended, Key, Turn, wake};
-use crate::governor::{End, Entry, Mode, Policy, STUCK, Ticket};
+use crate::governor::{Class, End, Entry, Mode, Policy, STUCK, Ticket};
 use crate::replay::{self, Fingerprint, Intent, Outcome, Values};
 use crate::telemetry::Admission;
 
 /// A queue stands still when nobody leaves it for so many times as long as a transaction may be idle.
 const STILL: u32 = 4;
+
+/// What begins within such a part of that time behind another's last statement may be what that one waits for.
+const SOON: u32 = 5;
 
 /// It is looked at as rarely as once in so many times that.
 const RARELY: u32 = 5;
@@ -85,6 +88,7 @@ impl Member {
         turn.came.store(false, Ordering::Relaxed);
         let entry = locked.enter(now, now.saturating_sub(age), replay, || Arc::clone(turn));
         let limited = locked.limit().is_some();
+        let young = locked.is_young(now, self.policy.patience());
         wake(&mut locked, now);
         drop(locked);
         match entry {
@@ -94,7 +98,7 @@ impl Member {
                 if limited { replay::Place::Granted } else { replay::Place::Free }
             }
             Entry::Queued(ticket) => {
-                let ask = now + self.policy.patience();
+                let ask = now + if young { self.still() } else { self.policy.patience() };
                 self.standing = Standing::Queued { class, ticket, since: now, ask };
                 replay::Place::Awaited
             }
@@ -246,6 +250,11 @@ impl Member {
             Admission::Waited
         } else if self.poll_timer(ask.min(bound), cx).is_pending() {
             return Poll::Pending;
+        } else if now < bound && class.lock().is_young(now, self.policy.patience()) {
+            self.hand_on(&class, |class| class.nudge(now, self.still()));
+            self.standing = Standing::Queued { class, ticket, since, ask: now + self.still() };
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         } else if class.lock().admit_anyway(now, ticket, now >= bound) {
             Admission::Overdue
         } else {
@@ -260,35 +269,51 @@ impl Member {
     }
 
     fn give_up_place(&mut self, now: Duration) {
-        if let Standing::Holding { class, .. } = std::mem::replace(&mut self.standing, Standing::Outside) {
-            let mut locked = class.lock();
-            locked.idle(now);
-            wake(&mut locked, now);
-            drop(locked);
+        if let Standing::Holding { class, idle } = std::mem::replace(&mut self.standing, Standing::Outside) {
+            let (since, soon) = (idle.unwrap_or(now), self.policy.idle / SOON);
+            class.lock().idle(now);
+            self.hand_on(&class, |class| class.admit_inner(now, since, soon));
+            wake(&mut class.lock(), now);
             self.classes.telemetry.governor().idled();
-            let pause = STILL * self.policy.idle;
+            let pause = self.still();
             self.standing = Standing::Idle { class, look: now + pause, pause };
         }
     }
 
     /// Somebody in the queue may be who this transaction waits for.
     fn look_at_queue(&mut self, now: Duration, cx: &mut Context<'_>) {
-        let Standing::Idle { look, .. } = self.standing else { return };
+        let Standing::Idle { class, look, pause } = &self.standing else { return };
+        let (class, look, pause) = (Arc::clone(class), *look, *pause);
         if self.poll_timer(look, cx).is_pending() {
             return;
         }
-        if let Standing::Idle { class, look, pause } = &mut self.standing {
-            let still = STILL * self.policy.idle;
+        let still = self.still();
+        let nudged = self.hand_on(&class, |class| class.nudge(now, still));
+        let pause = if nudged { still } else { (pause * 2).min(RARELY * still) };
+        self.standing = Standing::Idle { class, look: now + pause, pause };
+        // For the timer to be set anew.
+        cx.waker().wake_by_ref();
+    }
+
+    /// A queue that nobody leaves for so long stands still.
+    fn still(&self) -> Duration {
+        STILL * self.policy.idle
+    }
+
+    /// Lets somebody in by `choose`, from the queue of this class or, if there is nobody, from another one of the database: what a
+    /// transaction waits for need not be like it. Whether somebody was let in.
+    fn hand_on(
+        &self,
+        class: &Arc<Contended>,
+        mut choose: impl FnMut(&mut Class<Arc<Turn>>) -> Option<Arc<Turn>>,
+    ) -> bool {
+        let mut lets_in = |class: &Contended| {
             let mut locked = class.lock();
-            let nudged = locked.nudge(now, still);
-            *pause = if nudged.is_some() { still } else { (*pause * 2).min(RARELY * still) };
+            let chosen = choose(&mut locked);
             // Under the lock: whoever gives up its wait must see that its turn has come.
-            nudged.into_iter().for_each(|turn| turn.call());
-            drop(locked);
-            *look = now + *pause;
-            // For the timer to be set anew.
-            cx.waker().wake_by_ref();
-        }
+            chosen.map(|turn| turn.call()).is_some()
+        };
+        lets_in(class) || self.classes.beside(class).iter().any(|class| lets_in(class))
     }
 
     fn poll_timer(&mut self, due: Duration, cx: &mut Context<'_>) -> Poll<()> {

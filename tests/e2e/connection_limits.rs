@@ -16,6 +16,13 @@ async fn enter(stream: TcpStream, user: &str) -> Result<Wire, String> {
     }
 }
 
+/// A connection from one of the addresses of the loopback interface.
+async fn connect(proxy: &Proxy, address: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(format!("{address}:0").parse().expect("an address")).expect("an address of the loopback");
+    socket.connect(proxy.address).await.expect("it listens")
+}
+
 #[tokio::test]
 async fn each_user_has_a_limit() {
     let database = Database::create().await;
@@ -41,11 +48,7 @@ async fn each_user_has_a_limit() {
 async fn each_address_has_a_limit() {
     let database = Database::create().await;
     let proxy = Proxy::start(database.address, |config| config.proxy.max_connections_per_address = 1).await;
-    let from = async |address: &str| {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.bind(format!("{address}:0").parse().expect("an address")).expect("an address of the loopback");
-        enter(socket.connect(proxy.address).await.expect("it listens"), "postgres").await
-    };
+    let from = async |address: &str| enter(connect(&proxy, address).await, "postgres").await;
     let first = from("127.0.0.1").await.expect("there is room");
     assert_eq!(from("127.0.0.1").await.err().as_deref(), Some("53300"));
     let _other = from("127.0.0.2").await.expect("that is another address");
@@ -60,11 +63,7 @@ async fn each_address_has_a_limit() {
 async fn silent_connections_count_for_their_address() {
     let database = Database::create().await;
     let proxy = Proxy::start(database.address, |config| config.proxy.max_connections_per_address = 2).await;
-    let connect = async |address: &str| {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.bind(format!("{address}:0").parse().expect("an address")).expect("an address of the loopback");
-        socket.connect(proxy.address).await.expect("it listens")
-    };
+    let connect = async |address| connect(&proxy, address).await;
     let _silent = (connect("127.0.0.1").await, connect("127.0.0.1").await);
     let refused = "reprise_sessions_refused_total{cause=\"max_connections_per_address\"}";
     Wire::over(connect("127.0.0.1").await).until_closed().await;

@@ -218,6 +218,28 @@ async fn a_transaction_that_waits_for_another_of_its_own_application_makes_room_
     }
 }
 
+/// A transaction that has nothing to do with the class has a lock for which those at work wait, and waits itself for the one in the
+/// queue: it may be from before the class.
+#[tokio::test]
+async fn a_young_class_makes_room_for_whom_a_stranger_may_wait_for() {
+    for dialect in DIALECTS {
+        let mut crowd = Crowd::gather(dialect, soon_idle).await;
+        let mut stranger = crowd.scene.database.wire().await;
+        assert_eq!(stranger.query("BEGIN; LOCK TABLE journal").await, "BEGIN LOCK TABLE T");
+        for holder in &mut crowd.holders {
+            holder.send([Frontend::Query("SELECT count(*) FROM journal".into())]).await;
+        }
+        crowd.scene.database.until_blocked(3).await;
+        crowd.crowd().await;
+        crowd.finish().await;
+        assert_eq!(stranger.query("COMMIT").await, "COMMIT I");
+        for holder in &mut crowd.holders {
+            assert_eq!(holder.until_ready().await, "(0) SELECT 1 T");
+        }
+        crowd.disperse().await;
+    }
+}
+
 /// Holders that have a request under way on which the server does nothing: they let the fourth pass, as if they waited for it.
 async fn let_pass_while_the_server_waits(
     dialect: Dialect,
