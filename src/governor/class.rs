@@ -173,7 +173,7 @@ impl<T> Class<T> {
     /// A transaction, of this class or another, has been idle since then. If one in the queue began `soon` after that, it gets a
     /// place whatever the limit is: an application that runs a transaction inside of another waits for that one.
     pub fn admit_inner(&mut self, now: Duration, since: Duration, soon: Duration) -> Option<T> {
-        let token = self.queue.pop_newcomer(since..=since + soon)?;
+        let token = self.queue.pop_begun(since..=since + soon)?;
         self.let_in(now);
         Some(token)
     }

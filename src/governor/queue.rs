@@ -55,12 +55,14 @@ impl<T> Queue<T> {
         self.waiting.pop_last().map(|(_, token)| token)
     }
 
-    /// The first of the newcomers that began within a span of time.
-    pub(super) fn pop_newcomer(&mut self, began: RangeInclusive<Duration>) -> Option<T> {
-        let ticket = |since, number| Ticket { newcomer: true, since, number };
-        let found = self.waiting.range(ticket(*began.start(), 0)..=ticket(*began.end(), u64::MAX)).next();
-        let ticket = *found?.0;
-        self.waiting.remove(&ticket)
+    /// The next of those whose transactions began within a span of time.
+    pub(super) fn pop_begun(&mut self, began: RangeInclusive<Duration>) -> Option<T> {
+        let found = [false, true].into_iter().find_map(|newcomer| {
+            let ticket = |since, number| Ticket { newcomer, since, number };
+            let mut begun = self.waiting.range(ticket(*began.start(), 0)..=ticket(*began.end(), u64::MAX));
+            begun.next().map(|(ticket, _)| *ticket)
+        });
+        self.waiting.remove(&found?)
     }
 
     /// Somebody leaves; false if it does not wait any more.
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_is_found_by_when_it_began() {
+    fn who_waits_is_found_by_when_it_began() {
         let mut queue = Queue::new();
         for (name, since, replay) in
             [("replay", 3, true), ("before", 2, false), ("behind", 4, false), ("later", 6, false)]
@@ -123,9 +125,12 @@ mod tests {
             let ticket = queue.ticket(Duration::from_secs(since), replay);
             queue.push(ticket, name);
         }
-        let mut pop = |from, to| queue.pop_newcomer(Duration::from_secs(from)..=Duration::from_secs(to));
-        assert_eq!((pop(3, 5), pop(3, 5), pop(5, 6)), (Some("behind"), None, Some("later")));
-        assert_eq!((queue.pop(), queue.pop(), queue.len()), (Some("replay"), Some("before"), 0));
+        let mut pop = |from, to| queue.pop_begun(Duration::from_secs(from)..=Duration::from_secs(to));
+        assert_eq!(
+            (pop(4, 5), pop(4, 5), pop(3, 6), pop(3, 6)),
+            (Some("behind"), None, Some("replay"), Some("later"))
+        );
+        assert_eq!((queue.pop(), queue.len()), (Some("before"), 0));
     }
 
     #[test]

@@ -31,9 +31,9 @@ enum Standing {
     Queued { class: Arc<Contended>, ticket: Ticket, since: Duration, ask: Duration },
     /// It has a place, and since when the database has not been at work for it.
     Holding { class: Arc<Contended>, idle: Option<Duration> },
-    /// It had a place, and was idle for too long. It looks whether the queue stands still, for it may wait for somebody there: at
-    /// some time, then after a pause that doubles, up to a limit, for as long as the queue moves.
-    Idle { class: Arc<Contended>, look: Duration, pause: Duration },
+    /// It had a place, and has been idle since then for too long. It looks for whom it may wait for in the queue: at some time, then
+    /// after a pause that doubles, up to a limit, for as long as nobody is found.
+    Idle { class: Arc<Contended>, since: Duration, look: Duration, pause: Duration },
 }
 
 /// A session among those that contend; its place is left when this is dropped.
@@ -270,29 +270,35 @@ impl Member {
 
     fn give_up_place(&mut self, now: Duration) {
         if let Standing::Holding { class, idle } = std::mem::replace(&mut self.standing, Standing::Outside) {
-            let (since, soon) = (idle.unwrap_or(now), self.policy.idle / SOON);
+            let since = idle.unwrap_or(now);
             class.lock().idle(now);
-            self.hand_on(&class, |class| class.admit_inner(now, since, soon));
+            self.let_inner_in(&class, now, since);
             wake(&mut class.lock(), now);
             self.classes.telemetry.governor().idled();
-            let pause = self.still();
-            self.standing = Standing::Idle { class, look: now + pause, pause };
+            let pause = self.policy.idle;
+            self.standing = Standing::Idle { class, since, look: now + pause, pause };
         }
     }
 
     /// Somebody in the queue may be who this transaction waits for.
     fn look_at_queue(&mut self, now: Duration, cx: &mut Context<'_>) {
-        let Standing::Idle { class, look, pause } = &self.standing else { return };
-        let (class, look, pause) = (Arc::clone(class), *look, *pause);
+        let Standing::Idle { class, since, look, pause } = &self.standing else { return };
+        let (class, since, look, pause) = (Arc::clone(class), *since, *look, *pause);
         if self.poll_timer(look, cx).is_pending() {
             return;
         }
         let still = self.still();
-        let nudged = self.hand_on(&class, |class| class.nudge(now, still));
-        let pause = if nudged { still } else { (pause * 2).min(RARELY * still) };
-        self.standing = Standing::Idle { class, look: now + pause, pause };
+        let found =
+            self.let_inner_in(&class, now, since) || self.hand_on(&class, |class| class.nudge(now, still));
+        let pause = if found { still } else { (pause * 2).min(RARELY * still) };
+        self.standing = Standing::Idle { class, since, look: now + pause, pause };
         // For the timer to be set anew.
         cx.waker().wake_by_ref();
+    }
+
+    /// Lets in whom this transaction, which is idle since then, may have begun inside of itself.
+    fn let_inner_in(&self, class: &Arc<Contended>, now: Duration, since: Duration) -> bool {
+        self.hand_on(class, |class| class.admit_inner(now, since, self.policy.idle / SOON))
     }
 
     /// A queue that nobody leaves for so long stands still.
