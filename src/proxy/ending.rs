@@ -46,6 +46,14 @@ pub(super) enum Ending {
 }
 
 impl Ending {
+    /// Whether it is the server that has ended it, or cannot be spoken to any more.
+    pub(super) const fn is_of_server(&self) -> bool {
+        matches!(
+            self,
+            Self::ServerLeft | Self::ServerLost | Self::Lost | Self::ServerViolation(_) | Self::Server(_)
+        )
+    }
+
     /// What went wrong, if anything did.
     pub(super) const fn breakage(&self) -> Option<Breakage> {
         match self {

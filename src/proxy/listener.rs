@@ -48,6 +48,10 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Connections besides those of sessions that are open at a time: clients that start, cancel, or are told that there is no
 /// room. Beyond that they are closed unheard.
 const VISITORS_MAX: usize = 256;
+/// Those among them from one address beyond what it may have sessions, where that is limited.
+const BESIDE_MAX: usize = 16;
+/// Consoles at a time.
+const CONSOLES_MAX: usize = 32;
 /// Those among them from addresses that are not served: the others are closed unheard, so that they keep nobody away.
 const STRANGERS_MAX: usize = 16;
 
@@ -77,6 +81,7 @@ struct Shared {
     addresses: Crowd<IpAddr>,
     visitors: Crowd<IpAddr>,
     strangers: Crowd<()>,
+    consoles: Crowd<()>,
     failures: Failures,
     /// Those of the console, whose users have passwords of their own.
     console_failures: Failures,
@@ -110,6 +115,7 @@ pub async fn serve(
         addresses: Crowd::new(),
         visitors: Crowd::new(),
         strangers: Crowd::new(),
+        consoles: Crowd::new(),
         failures: Failures::default(),
         console_failures: Failures::default(),
         shutdown: CancellationToken::new(),
@@ -223,7 +229,7 @@ async fn admit<'a>(
             let session = begin(&entry, client, *opened, (manner, database), setup, shared);
             return Ok(Some(Box::new(Admitted { session, entry, _seat: seat })));
         }
-        Ok(Welcome::Console(user)) => {
+        Ok(Welcome::Console(user, _place)) => {
             let (live, telemetry) = (Arc::clone(&shared.live), Arc::clone(&shared.telemetry));
             let desk = Desk { live, telemetry, user };
             console::serve(client, desk, &shared.shutdown).await.map_err(Refusal::Client)?;
@@ -244,8 +250,8 @@ async fn admit<'a>(
 enum Welcome<'a> {
     /// A session, in this database, with its seat.
     Session(Box<Opened>, Manner, u64, Seat<'a>),
-    /// This user of the console.
-    Console(String),
+    /// This user of the console, with its place.
+    Console(String, crowd::Place<'a, ()>),
     /// Nothing: it is told all that there is to tell.
     Done,
 }
@@ -264,10 +270,15 @@ struct Visit<'a> {
 }
 
 impl Shared {
-    /// From one address as many may be on their way to a session as may have one.
+    /// From one address as many may be on their way to a session as may have one, and some more: requests to cancel, and those that
+    /// are told that there is no room.
     fn visit(&self, peer: Peer, is_allowed: bool, limits: &Proxy) -> Result<Visit<'_>, Refusal> {
         let from_address = peer.address().map(|address| {
-            let place = self.visitors.enter(address, limits.max_connections_per_address);
+            let limit = match limits.max_connections_per_address {
+                0 => 0,
+                sessions => sessions + BESIDE_MAX,
+            };
+            let place = self.visitors.enter(address, limit);
             place.ok_or(Refusal::TooManyFromAddress)
         });
         let as_stranger = (!is_allowed).then(|| {
@@ -324,7 +335,8 @@ async fn welcome<'a>(
                 let attempts = shared.console_failures.of(peer.address(), user);
                 auth::authenticate(client, user, &users, binding.as_deref(), attempts).await?;
                 client.drain().await.map_err(Refusal::Client)?;
-                return Ok(Welcome::Console(String::from_utf8_lossy(user).into_owned()));
+                let place = shared.consoles.enter((), CONSOLES_MAX).ok_or(Refusal::TooMany)?;
+                return Ok(Welcome::Console(String::from_utf8_lossy(user).into_owned(), place));
             }
             let login = match setup.credentials.users() {
                 Some(users) => {

@@ -76,8 +76,7 @@ impl Session {
             Ok(_) => std::future::poll_fn(|cx| self.poll(cx)).await,
             Err(ending) => ending,
         };
-        let orphaned =
-            matches!(ending, Ending::ClientLeft | Ending::Client(_)) && self.engine.awaits_answer();
+        let orphaned = !ending.is_of_server() && self.engine.awaits_answer();
         Box::pin(self.say_goodbye(&ending)).await;
         (ending, orphaned.then(|| self.registration.key().map(Box::from)).flatten())
     }
@@ -119,11 +118,13 @@ impl Session {
         self.client.outbox().extend(goodbye.unwrap_or_default());
         self.with_engine(now, |engine, out| engine.frontend_closed(now, out));
         self.ledger.place.leave();
-        if self.client.is_drained() || !matches!(ending, Ending::ClientLeft | Ending::Client(_)) {
-            // A client that reads no more cannot be told: its connection is closed all the same.
-            let _ = tokio::time::timeout(Duration::from_secs(5), self.client.close()).await;
-        }
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.server.close()).await;
+        let tells = self.client.is_drained() || !matches!(ending, Ending::ClientLeft | Ending::Client(_));
+        // A client that reads no more cannot be told: its connection is closed all the same, and the server does not wait for it.
+        let patience = Duration::from_secs(if tells { 5 } else { 0 });
+        let _ = tokio::join!(
+            tokio::time::timeout(patience, self.client.close()),
+            tokio::time::timeout(Duration::from_secs(1), self.server.close()),
+        );
     }
 
     /// One turn: everything that can be done now.

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::cockroach::forces_restart;
+use super::cockroach::{forces_restart, names_restart};
 use super::engine::Engine;
 use super::policy::Dialect;
 use super::prepared::NAME_BYTES_MAX;
@@ -36,6 +36,7 @@ impl Engine {
                 };
                 let classes = parse.map_or_else(cut, |parse| Self::classes_of_prepared(parse.sql));
                 let classes = self.with_forced_restarts(body, classes);
+                self.prepared_restart |= classes.has(Class::RestartSavepoint);
                 self.outstanding.prepared.parse(statement, classes);
                 parse.into_iter().for_each(|parse| self.fingerprints.parse(statement, parse.sql));
                 self.unit.names.parse(statement, classes);
@@ -100,6 +101,7 @@ impl Engine {
         }
         if self.dialect == Dialect::Cockroach {
             self.forces_restart |= classes.has(Class::Setting) && forces_restart(text);
+            self.prepared_restart |= classes.has(Class::PreparedEffect) && names_restart(text);
             if self.forces_restart && classes.names_savepoint() {
                 return classes.union(Class::RestartSavepoint.into());
             }

@@ -13,7 +13,7 @@ use super::policy::{Dialect, Mode};
 use super::request::{Fit, Request};
 use super::savepoint::{restart_savepoints, sets_restart_savepoint};
 use super::scan::Scan;
-use super::statement::{Class, Classes, is_cockroach_commit, names};
+use super::statement::{Class, Classes, ends_in_cockroach, names};
 use super::unit::{Release, Savepoint};
 use crate::wire::backend::{ErrorFields, Status, command_tag, tag as answer};
 use crate::wire::frontend::{Parse, query, tag};
@@ -48,6 +48,11 @@ pub fn forces_restart(text: &[u8]) -> bool {
     names(text, &[FORCES_RESTART])
 }
 
+/// Whether a text may name a savepoint that transactions restart at.
+pub(super) fn names_restart(text: &[u8]) -> bool {
+    names(text, &[b"cockroach_restart"])
+}
+
 impl Engine {
     /// The session may begin with `force_savepoint_restart` on: transactions that set a savepoint are left to the client.
     pub fn expect_forced_restarts(&mut self) {
@@ -64,12 +69,9 @@ impl Engine {
     /// a client that sends BEGIN and statements in one batch is restarted whole instead.
     pub(super) fn savepoint_before(&mut self, tag: u8, classes: Classes) -> Option<Vec<u8>> {
         let adds = self.policy.mode == Mode::Transparent && self.dialect == Dialect::Cockroach;
-        if !adds
-            || self.forces_restart
-            || self.status == Status::Failed
-            || classes.may_end()
-            || tag == tag::SYNC
-        {
+        // What was prepared may be run by a name, or by a portal, in which nothing of a savepoint can be seen.
+        let own = self.forces_restart || self.prepared_restart;
+        if !adds || own || self.status == Status::Failed || classes.may_end() || tag == tag::SYNC {
             return None;
         }
         let mut savepoint = Vec::new();
@@ -103,8 +105,8 @@ impl Engine {
             }
             _ => None,
         };
-        // Should what is unanswered fail, a SAVEPOINT would go back to ours.
-        let open = self.status == Status::Open && !self.outstanding.has_unanswered_statement();
+        // Should a cycle that is unanswered fail, a SAVEPOINT would go back to ours. What fails in its own batch skips it.
+        let open = self.status == Status::Open && !self.outstanding.has_unanswered_cycle();
         let sets = !classes.has(Class::Release) && !classes.has(Class::RollbackTo);
         match text {
             Some((start, sql)) if !(open && sets_restart_savepoint(sql)) => {
@@ -132,11 +134,11 @@ impl Engine {
         }
     }
 
-    /// Whether this is a Query with a COMMIT that CockroachDB does not know, such as COMMIT WORK: it is to refuse it.
-    pub(super) fn is_foreign_commit(&self, tag: u8, frame: &[u8]) -> bool {
+    /// Whether this is a Query with a COMMIT or ROLLBACK that CockroachDB does not know, such as COMMIT WORK: it is to refuse it.
+    pub(super) fn is_foreign_end(&self, tag: u8, frame: &[u8]) -> bool {
         self.dialect == Dialect::Cockroach
             && tag == tag::QUERY
-            && !query(&frame[HEADER_BYTES..]).is_some_and(is_cockroach_commit)
+            && !query(&frame[HEADER_BYTES..]).is_some_and(ends_in_cockroach)
     }
 
     /// A plain COMMIT is about to go out.

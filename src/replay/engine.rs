@@ -174,6 +174,8 @@ pub struct Engine {
     granted_bytes: usize,
     /// The session may have `force_savepoint_restart` on.
     pub(super) forces_restart: bool,
+    /// The session has prepared a statement of a retry protocol of its own.
+    pub(super) prepared_restart: bool,
 }
 
 /// A ParameterStatus that the client has not been given yet.
@@ -241,6 +243,7 @@ impl Engine {
             reports: false,
             granted_bytes: 0,
             forces_restart: false,
+            prepared_restart: false,
         }
     }
 
@@ -306,7 +309,8 @@ impl Engine {
 
     /// Whether a commit is sent and not answered: nobody knows its outcome if the session ends here.
     pub fn is_committing(&self) -> bool {
-        self.unit.statements > 0 && self.outstanding.may_commit()
+        // A COPY whose data has not come to its end commits nothing.
+        self.unit.statements > 0 && self.outstanding.may_commit() && !self.outstanding.is_copying()
     }
 
     /// Whether the client may have the beginning of a message without its end: then nothing else can be told it.

@@ -257,6 +257,11 @@ impl Outstanding {
         self.requests.iter().any(|r| r.is_cycle_end() || r.tag == tag::EXECUTE)
     }
 
+    /// Whether a cycle of the client is unanswered.
+    pub(super) fn has_unanswered_cycle(&self) -> bool {
+        self.requests.iter().any(|r| r.is_cycle_end() && !matches!(r.owner, Owner::Control(_)))
+    }
+
     /// Whether a journalled request of the client is unanswered that runs a statement.
     pub(super) fn has_journalled_statement(&self) -> bool {
         let runs = |r: &Request| batch::runs_statement(r.tag) && r.owner.is_journalled();

@@ -123,6 +123,7 @@ impl Engine {
 
     /// A frame that is longer than a journal may be, or of which nothing is read: only its beginning is here.
     fn long_request(&mut self, now: Duration, tag: u8, beginning: &[u8], out: &mut impl Output) {
+        let tag = self.known(tag);
         if self.is_unasked(tag) {
             return;
         }
@@ -175,6 +176,7 @@ impl Engine {
         behind: &[u8],
         out: &mut impl Output,
     ) -> Option<Step> {
+        let tag = self.known(tag);
         if tag == tag::TERMINATE {
             // The server closes the connection without a word, and so does the proxy.
             self.leaves = true;
@@ -199,6 +201,13 @@ impl Engine {
             Some(other) => step.with(other),
             None => step,
         })
+    }
+
+    /// The type of a message, as far as the server knows it: CockroachDB has no FunctionCall, and answers it with an error alone.
+    const fn known(&self, tag: u8) -> u8 {
+        const UNKNOWN: u8 = 0xff;
+        let is_known = tag != tag::FUNCTION_CALL || matches!(self.dialect, Dialect::Postgres);
+        if is_known { tag } else { UNKNOWN }
     }
 
     /// Whether a Query is one that is answered here, and must wait until everything before it is answered.
@@ -248,7 +257,9 @@ impl Engine {
         let begin = match self.unit.begin {
             Begin::Sent | Begin::Unconfirmed => None,
             Begin::Deferred
-                if tag == tag::QUERY && (classes.is(Class::Commit) || classes.is(Class::Rollback)) =>
+                if tag == tag::QUERY
+                    && (classes.is(Class::Commit) || classes.is(Class::Rollback))
+                    && !self.is_foreign_end(tag, frame) =>
             {
                 return self.end_deferred(now, classes, out);
             }
@@ -343,7 +354,7 @@ impl Engine {
         }
         let added = if opened { self.savepoint_before(tag, classes) } else { None };
         let effect = match self.effect(tag, classes) {
-            Effect::Commits if self.is_foreign_commit(tag, frame) => Effect::MayEnd,
+            Effect::Commits if self.is_foreign_end(tag, frame) => Effect::MayEnd,
             effect => effect,
         };
         let number = self.journal.push(tag, effect, frame);

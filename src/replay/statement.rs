@@ -226,11 +226,13 @@ pub(super) fn begins_plainly(sql: &[u8]) -> bool {
     rest.is_empty() && !(options.contains("ONLY") && options.contains("WRITE"))
 }
 
-/// Whether a COMMIT or END is one to CockroachDB too: it knows neither WORK nor AND NO CHAIN, and no vertical tab.
-pub(super) fn is_cockroach_commit(sql: &[u8]) -> bool {
+/// Whether a COMMIT, END, ROLLBACK or ABORT is one to CockroachDB too: it knows neither AND NO CHAIN nor a vertical tab, and WORK
+/// behind ABORT only.
+pub(super) fn ends_in_cockroach(sql: &[u8]) -> bool {
     let mut words = Lexer(sql);
-    words.next_word();
-    !sql.contains(&0x0b) && words.next_word_but(&["TRANSACTION"]).is_none()
+    let aborts = words.next_word().is_some_and(|word| word.eq_ignore_ascii_case(b"ABORT"));
+    let noise: &[&str] = if aborts { &["TRANSACTION", "WORK"] } else { &["TRANSACTION"] };
+    !sql.contains(&0x0b) && words.next_word_but(noise).is_none()
 }
 
 /// Whether a BEGIN or START TRANSACTION has no options at all: the defaults of the session are in force.

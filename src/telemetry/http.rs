@@ -25,10 +25,10 @@ const PAGE: &str = include_str!("../../web/status.html");
 
 /// Connections at a time; more of them wait. Each is a file that no client of the proxy can have.
 const CONNECTIONS_MAX: usize = 64;
-/// How long the head of a request may take, the pause before it included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the head of a request may take, the pause before it included: whoever asks less often connects anew.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection is kept; a request that is under way then may take as long as a head.
-const LIFETIME: Duration = Duration::from_secs(300);
+const LIFETIME: Duration = Duration::from_secs(60);
 /// How long accepting pauses after the operating system refused a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

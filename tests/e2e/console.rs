@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use tokio::process::Command;
 use tokio_postgres::{Client, Config, NoTls};
 
+use golden::Frontend;
+
 use crate::support::database::{Database, config};
 use crate::support::program::Program;
 use crate::support::wire::Wire;
@@ -179,6 +181,22 @@ async fn a_session_is_ended_by_its_number() {
     scene.database.until_deserted().await;
     assert_eq!(scene.database.query("SELECT v FROM kv WHERE k = 1").await, "10");
     assert!(console.query("SHOW SESSIONS", &[]).await.expect("rows").is_empty());
+}
+
+/// What the database does for a session that is ended ends too: it does not hold its locks until it is done.
+#[tokio::test]
+async fn the_statement_of_a_session_that_is_ended_is_cancelled() {
+    let scene = Operated::start(&[]).await;
+    let mut wire = scene.application().await;
+    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(600)%' AND state = 'active' AND \
+                  datname = current_database()";
+    wire.send([Frontend::Query("SELECT pg_sleep(600)".into())]).await;
+    scene.database.until(sleeps, "1").await;
+    let console = scene.operator().await;
+    let id: i64 = console.query_one("SHOW SESSIONS", &[]).await.expect("one session").get("session");
+    console.batch_execute(&format!("KILL {id}")).await.expect("killed");
+    wire.until_closed().await;
+    scene.database.until(sleeps, "0").await;
 }
 
 #[tokio::test]

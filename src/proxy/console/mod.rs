@@ -9,6 +9,7 @@ mod handler;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt};
@@ -26,6 +27,8 @@ pub(super) use answer::Desk;
 use command::Command;
 use handler::Handler;
 
+/// How long a user may take to read that the proxy ends.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The version of PostgreSQL whose protocol is spoken: drivers read it.
 const SERVER_VERSION: &str = concat!("16.0 (Reprise ", env!("CARGO_PKG_VERSION"), ")");
 
@@ -47,27 +50,33 @@ pub(super) async fn serve(
     parameters.is_superuser = false;
     finish_authentication(&mut channel, &parameters).await.map_err(io::Error::other)?;
     let handler = Arc::new(Handler::new(desk));
+    // Whoever does not read its answers ends with the proxy too.
+    let ended = tokio::select! {
+        biased;
+        ended = converse(&mut channel, &handler) => Some(ended),
+        () = shutdown.cancelled() => None,
+    };
+    match ended {
+        Some(ended) => ended,
+        None => tokio::time::timeout(FAREWELL, say_goodbye(&mut channel)).await.unwrap_or(Ok(())),
+    }
+}
+
+/// Answers messages until the user leaves.
+async fn converse(channel: &mut Channel, handler: &Arc<Handler>) -> io::Result<()> {
     loop {
-        let message = tokio::select! {
-            message = channel.next() => message,
-            () = shutdown.cancelled() => return say_goodbye(&mut channel).await,
-        };
-        let message = match message {
+        let message = match channel.next().await {
             None | Some(Ok(PgWireFrontendMessage::Terminate(_))) => return Ok(()),
             Some(message) => message.map_err(io::Error::other)?,
         };
         let is_extended = message.is_extended_query();
         let nothing = || Arc::new(NoopHandler);
-        let (simple, extended) = (Arc::clone(&handler), Arc::clone(&handler));
-        // Whoever does not read its answer ends with the proxy too.
-        let processed = tokio::select! {
-            biased;
-            processed = process_message(message, &mut channel, nothing(), simple, extended, nothing(), nothing()) => processed,
-            () = shutdown.cancelled() => return Ok(()),
-        };
+        let (simple, extended) = (Arc::clone(handler), Arc::clone(handler));
+        let processed =
+            process_message(message, channel, nothing(), simple, extended, nothing(), nothing()).await;
         if let Err(error) = processed {
             let is_fatal = matches!(error, PgWireError::IoError(_));
-            process_error(&mut channel, error, is_extended).await?;
+            process_error(channel, error, is_extended).await?;
             if is_fatal {
                 return Ok(());
             }

@@ -230,11 +230,13 @@ fn what_is_explained_counts_for_it_may_be_run() {
 
 #[test]
 fn cockroachdb_knows_fewer_forms_of_commit() {
-    for sql in ["COMMIT", "end transaction ;", "COMMIT TRANSACTION /* x */", "\n\tCOMMIT -- y"] {
-        assert!(is_cockroach_commit(sql.as_bytes()), "{sql}");
+    for sql in ["COMMIT", "end transaction ;", "COMMIT TRANSACTION /* x */", "\n\tCOMMIT -- y", "abort work"]
+    {
+        assert!(ends_in_cockroach(sql.as_bytes()), "{sql}");
     }
-    for sql in ["COMMIT WORK", "END AND NO CHAIN", "COMMIT\u{b}", "COMMIT TRANSACTION WORK"] {
-        assert!(!is_cockroach_commit(sql.as_bytes()), "{sql}");
+    for sql in ["COMMIT WORK", "ROLLBACK WORK", "END AND NO CHAIN", "COMMIT\u{b}", "COMMIT TRANSACTION WORK"]
+    {
+        assert!(!ends_in_cockroach(sql.as_bytes()), "{sql}");
     }
     expect("COMMIT AND NO CHAIN", Class::Commit);
     expect("COMMIT AND NO", Class::Unclear);
