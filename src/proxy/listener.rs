@@ -207,7 +207,14 @@ async fn admit<'a>(
     shared: &'a Shared,
 ) -> Result<Option<Box<Admitted<'a>>>, Refusal> {
     let is_allowed = is_allowed(peer, &setup.config.proxy.allowed_clients);
-    let visit = shared.visit(peer, is_allowed, &setup.config.proxy)?;
+    let visit = match shared.visit(peer, is_allowed, &setup.config.proxy) {
+        Ok(visit) => visit,
+        Err(refusal) => {
+            // Before it is closed, so that whoever is finds it counted.
+            log_refusal(&refusal, peer, &shared.telemetry);
+            return Ok(None);
+        }
+    };
     let stream = arrival.open().map_err(Refusal::Client)?;
     if let Stream::Tcp(socket) = &stream {
         sockets::tune(socket, setup.config.proxy.tcp_keepalive).map_err(Refusal::Client)?;

@@ -21,7 +21,7 @@ impl Engine {
                 // One that is cut may do lasting things all the same.
                 let cut = || Classes::of(body).union(Class::Unclear.into());
                 let classes = frontend::query(body).map_or_else(cut, Classes::of);
-                let classes = self.with_forced_restarts(body, classes);
+                let classes = self.note_lasting(body, classes);
                 self.with_executed(classes)
             }
             tag::PARSE => {
@@ -35,7 +35,7 @@ impl Engine {
                     Self::classes_of_prepared(beginning).union(Class::Unclear.into())
                 };
                 let classes = parse.map_or_else(cut, |parse| Self::classes_of_prepared(parse.sql));
-                let classes = self.with_forced_restarts(body, classes);
+                let classes = self.note_lasting(body, classes);
                 self.prepared_restart |= classes.has(Class::RestartSavepoint);
                 self.outstanding.prepared.parse(statement, classes);
                 parse.into_iter().for_each(|parse| self.fingerprints.parse(statement, parse.sql));
@@ -89,9 +89,9 @@ impl Engine {
         if may_be_cursor { bound.union(Class::Cursor.into()) } else { bound }
     }
 
-    /// The classes of a text in the cockroach dialect, where a setting may let any savepoint be one that transactions restart at, as
-    /// may one that is made here; and what was prepared may be taken away by it.
-    fn with_forced_restarts(&mut self, text: &[u8], classes: Classes) -> Classes {
+    /// Notes what a text may do that outlasts its transaction: take away what was prepared and, in the cockroach dialect, let savepoints
+    /// of other names be restart points, or prepare what reaches for one. Returns its classes in a session with all of that.
+    fn note_lasting(&mut self, text: &[u8], classes: Classes) -> Classes {
         if classes.only_data() {
             return classes;
         }

@@ -17,13 +17,15 @@ pub(super) enum Token<'a> {
 impl<'a> Lexer<'a> {
     /// The next word; something that is none stands for itself.
     pub(super) fn next_word(&mut self) -> Option<&'a [u8]> {
-        self.skip_blanks_and_comments();
-        let first = *self.0.first()?;
-        match self.next_token()? {
-            Token::Word(word) | Token::Quoted(word) => Some(word),
-            Token::Other if first == b'(' => Some(b"("),
-            Token::Other | Token::Unclear => Some(b"?"),
-            Token::Semicolon => self.next_word(),
+        loop {
+            self.skip_blanks_and_comments();
+            let first = *self.0.first()?;
+            match self.next_token()? {
+                Token::Word(word) | Token::Quoted(word) => return Some(word),
+                Token::Other if first == b'(' => return Some(b"("),
+                Token::Other | Token::Unclear => return Some(b"?"),
+                Token::Semicolon => {}
+            }
         }
     }
 

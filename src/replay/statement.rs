@@ -3,8 +3,11 @@
 //! This is no parser: the server's status byte says what happened. The text is read only for what must be
 //! known before it is sent: whether it may end the transaction, and whether it changes what no rollback restores.
 
+mod functions;
+
 use super::lexer::{Lexer, Token, comments_say};
 use super::savepoint::is_restart_savepoint;
+pub(super) use functions::{Functions, names};
 
 /// What one statement is, as far as a replay cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,36 +327,49 @@ fn prepared(mut rest: Lexer<'_>) -> Class {
         return if functions.lock { Class::PreparedLock } else { Class::PreparedEffect };
     }
     while rest.next_word().is_some_and(|word| !word.eq_ignore_ascii_case(b"AS")) {}
-    match rest.next_word().map(|first| classify(first, rest)) {
-        None | Some(Class::Data | Class::Utility) => Class::SessionState,
-        Some(_) => Class::PreparedEffect,
+    match rest.next_word() {
+        // Nothing is prepared that prepares: this ends here.
+        Some(first) if is_any(first, &["PREPARE"]) => Class::PreparedEffect,
+        Some(first) if !matches!(classify(first, rest), Class::Data | Class::Utility) => {
+            Class::PreparedEffect
+        }
+        Some(_) | None => Class::SessionState,
     }
 }
 
 /// EXPLAIN, by what it explains: with ANALYZE that is run, and CockroachDB does not commit before it as if it were only told of.
 fn explained(mut rest: Lexer<'_>) -> Class {
-    const OPTIONS: [&[u8]; 3] = [b"ANALYZE", b"ANALYSE", b"VERBOSE"];
+    let mut has_options = false;
     loop {
         let at = rest;
-        match rest.next_word() {
-            Some(b"(") => {
-                let inner = rest.next_word().map_or(Class::Unclear, |first| classify(first, rest));
-                if inner == Class::Data {
-                    return Class::Utility;
-                }
-                rest = at;
-                rest.skip_parentheses();
-            }
-            Some(word) if OPTIONS.iter().any(|option| word.eq_ignore_ascii_case(option)) => {}
-            Some(first) => {
-                return match classify(first, rest) {
-                    Class::Data => Class::Utility,
-                    class => class,
-                };
-            }
-            None => return Class::Utility,
+        let Some(word) = rest.next_word() else { return Class::Utility };
+        if is_any(word, &["ANALYZE", "ANALYSE", "VERBOSE"]) {
+            continue;
         }
+        // Options, unless it is a query in parentheses; they come once.
+        let options = word == b"(" && !has_options && !rest.next_word().is_some_and(reads_or_writes);
+        if options {
+            (rest, has_options) = (at, true);
+            rest.skip_parentheses();
+            continue;
+        }
+        return match () {
+            // Nothing is explained that explains or prepares: this ends here.
+            () if is_any(word, &["EXPLAIN", "PREPARE"]) => Class::Unclear,
+            () if word == b"(" || reads_or_writes(word) => Class::Utility,
+            () => classify(word, rest),
+        };
     }
+}
+
+/// Whether a word is one of these.
+fn is_any(word: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// Whether a statement that begins with this word reads or writes rows.
+fn reads_or_writes(first: &[u8]) -> bool {
+    classify(first, Lexer(b"")) == Class::Data
 }
 
 /// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name: `ordinary` unless it is that of a restart.
@@ -449,45 +465,6 @@ impl Lexer<'_> {
             }
         })
     }
-}
-
-/// Which functions that reach beyond the transaction a text names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Functions {
-    /// `pg_advisory_lock`, `pg_try_advisory_lock`, `pg_advisory_unlock` and their like: no rollback frees these locks, or takes
-    /// them again.
-    pub(super) lock: bool,
-    /// `set_config`, which does what SET does.
-    pub(super) set: bool,
-}
-
-impl Functions {
-    /// Looks for them anywhere in a text, or in several.
-    pub(super) fn named(text: &[u8]) -> Self {
-        let mut named = Self::default();
-        for at in memchr::memchr_iter(b'_', text) {
-            let (before, behind) = (&text[..at], &text[at + 1..]);
-            let begins = |word: &[u8]| behind.get(..word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word));
-            match behind.first() {
-                Some(b'a' | b'A') => named.lock |= begins(b"advisory_lock") || begins(b"advisory_unlock"),
-                Some(b'c' | b'C') if begins(b"config") => {
-                    named.set |=
-                        before.last_chunk().is_some_and(|w: &[u8; 3]| w.eq_ignore_ascii_case(b"set"));
-                }
-                _ => {}
-            }
-        }
-        named
-    }
-}
-
-/// Whether one of these names, in small letters, occurs anywhere in a text, in letters of any size.
-pub(super) fn names(text: &[u8], words: &[&[u8]]) -> bool {
-    words.iter().any(|word| {
-        let [first, large] = [word[0], word[0].to_ascii_uppercase()];
-        memchr::memchr2_iter(first, large, text)
-            .any(|at| text[at..].get(..word.len()).is_some_and(|found| found.eq_ignore_ascii_case(word)))
-    })
 }
 
 #[cfg(test)]

@@ -224,8 +224,22 @@ fn what_is_explained_counts_for_it_may_be_run() {
     expect("EXPLAIN ANALYZE EXECUTE p", Class::Execute);
     expect("EXPLAIN ANALYZE (DEBUG) SET a = 1", Class::Setting);
     expect("EXPLAIN (FORMAT 'json') ALTER TABLE t ADD COLUMN c INT", Class::Definition);
+    expect("EXPLAIN (VERBOSE) (SELECT 1)", Class::Utility);
     expect("CREATE TABLE a AS EXECUTE p(1)", Class::DefinitionByExecute);
     expect("CREATE TABLE a AS SELECT 'EXECUTE'", Class::Definition);
+}
+
+/// However long a text is, neither the stack nor time without end is spent on it.
+#[test]
+fn what_is_nested_without_end_is_not_followed() {
+    let many = |text: &str| text.repeat(300_000);
+    expect(&many("EXPLAIN "), Class::Unclear);
+    expect(&many("EXPLAIN ANALYZE (VERBOSE) "), Class::Unclear);
+    expect(&format!("EXPLAIN {}", many("(CREATE) ")), Class::Utility);
+    expect(&format!("EXPLAIN {}", many("((a ")), Class::Utility);
+    expect(&many("PREPARE p AS "), Class::PreparedEffect);
+    assert!(ends_in_cockroach(format!("COMMIT{}", many(";")).as_bytes()));
+    expect(&format!("PREPARE p AS {}", many("EXPLAIN ")), Class::PreparedEffect);
 }
 
 #[test]
