@@ -280,31 +280,23 @@ impl Shared {
     /// From one address as many may be on their way to a session as may have one, and some more: requests to cancel, and those that
     /// are told that there is no room.
     fn visit(&self, peer: Peer, is_allowed: bool, limits: &Proxy) -> Result<Visit<'_>, Refusal> {
-        let from_address = peer.address().map(|address| {
-            let limit = match limits.max_connections_per_address {
-                0 => 0,
-                sessions => sessions + BESIDE_MAX,
-            };
-            let place = self.visitors.enter(address, limit);
-            place.ok_or(Refusal::TooManyFromAddress)
-        });
+        let limit = match limits.max_connections_per_address {
+            0 => 0,
+            sessions => sessions + BESIDE_MAX,
+        };
         let as_stranger = (!is_allowed).then(|| {
             let place = self.strangers.enter((), STRANGERS_MAX);
             place.ok_or(Refusal::NotAllowed)
         });
-        Ok(Visit { _from_address: from_address.transpose()?, _as_stranger: as_stranger.transpose()? })
+        Ok(Visit {
+            _from_address: from_address(&self.visitors, peer, limit)?,
+            _as_stranger: as_stranger.transpose()?,
+        })
     }
 
     fn seat(&self, user: Box<[u8]>, peer: Peer, limits: &Proxy) -> Result<Seat<'_>, Refusal> {
-        let from_address = match peer.address() {
-            Some(address) => {
-                let place = self.addresses.enter(address, limits.max_connections_per_address);
-                Some(place.ok_or(Refusal::TooManyFromAddress)?)
-            }
-            None => None,
-        };
         Ok(Seat {
-            _from_address: from_address,
+            _from_address: from_address(&self.addresses, peer, limits.max_connections_per_address)?,
             _of_user: self
                 .users
                 .enter(user, limits.max_connections_per_user)
@@ -312,6 +304,16 @@ impl Shared {
             _among_all: self.seats.enter((), limits.max_connections).ok_or(Refusal::TooMany)?,
         })
     }
+}
+
+/// A place for whoever comes from an IP address.
+fn from_address(
+    crowd: &Crowd<IpAddr>,
+    peer: Peer,
+    limit: usize,
+) -> Result<Option<crowd::Place<'_, IpAddr>>, Refusal> {
+    let place = peer.address().map(|address| crowd.enter(address, limit));
+    place.map(|place| place.ok_or(Refusal::TooManyFromAddress)).transpose()
 }
 
 /// Whether clients from there are served. Without a list all are; local ones are in any case.

@@ -32,11 +32,7 @@ impl<'a> Lexer<'a> {
     /// The next word that is not one of `noise`.
     pub(super) fn next_word_but(&mut self, noise: &[&str]) -> Option<&'a [u8]> {
         let word = self.next_word()?;
-        if noise.iter().any(|n| word.eq_ignore_ascii_case(n.as_bytes())) {
-            self.next_word()
-        } else {
-            Some(word)
-        }
+        if is_any(word, noise) { self.next_word() } else { Some(word) }
     }
 
     /// The next element; `None` at the end of the text.
@@ -170,6 +166,11 @@ impl<'a> Lexer<'a> {
             }
         }
     }
+}
+
+/// Whether a word is one of these, in letters of any size.
+pub(super) fn is_any(word: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// Whether a backslash behind these bytes may be the second half of a character: some encodings that only clients have (SJIS, BIG5,

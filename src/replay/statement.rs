@@ -5,7 +5,7 @@
 
 mod functions;
 
-use super::lexer::{Lexer, Token, comments_say};
+use super::lexer::{Lexer, Token, comments_say, is_any};
 use super::savepoint::is_restart_savepoint;
 pub(super) use functions::{Functions, names};
 
@@ -248,7 +248,7 @@ pub(super) fn begins_without_options(sql: &[u8]) -> bool {
 /// Classifies one statement by its first word and, where that is not enough, by those behind it.
 fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
     let is = |word: &str| first.eq_ignore_ascii_case(word.as_bytes());
-    let any = |words: &[&str]| words.iter().any(|w| is(w));
+    let any = |words: &[&str]| is_any(first, words);
     match first[0].to_ascii_uppercase() {
         b'S' if is("SELECT") => Class::Data,
         b'I' if is("INSERT") => Class::Data,
@@ -269,11 +269,10 @@ fn classify(first: &[u8], mut rest: Lexer<'_>) -> Class {
             _ => prepared(rest),
         },
         b'E' if is("EXECUTE") => Class::Execute,
-        b'S' if is("SAVEPOINT") => savepoint(rest.next_word(), Class::Savepoint),
-        b'R' if is("RELEASE") => match savepoint(rest.next_word_but(&["SAVEPOINT"]), Class::Release) {
-            Class::RestartSavepoint => Class::RestartRelease,
-            class => class,
-        },
+        b'S' if is("SAVEPOINT") => savepoint(rest.next_word(), Class::Savepoint, Class::RestartSavepoint),
+        b'R' if is("RELEASE") => {
+            savepoint(rest.next_word_but(&["SAVEPOINT"]), Class::Release, Class::RestartRelease)
+        }
         b'S' if is("SET") => setting(rest.next_word()),
         b'R' if is("RESET") => Class::Setting,
         b'U' if is("USE") => Class::Setting,
@@ -302,10 +301,7 @@ fn ending(plain: Class, mut rest: Lexer<'_>) -> Class {
     let mut word = rest.next_word_but(&["WORK", "TRANSACTION"]);
     let is = |word: Option<&[u8]>, name: &str| word.is_some_and(|w| w.eq_ignore_ascii_case(name.as_bytes()));
     if is(word, "TO") {
-        return match savepoint(rest.next_word_but(&["SAVEPOINT"]), Class::RollbackTo) {
-            Class::RestartSavepoint => Class::RestartRollback,
-            class => class,
-        };
+        return savepoint(rest.next_word_but(&["SAVEPOINT"]), Class::RollbackTo, Class::RestartRollback);
     }
     if is(word, "PREPARED") {
         return Class::TwoPhase;
@@ -362,19 +358,14 @@ fn explained(mut rest: Lexer<'_>) -> Class {
     }
 }
 
-/// Whether a word is one of these.
-fn is_any(word: &[u8], names: &[&str]) -> bool {
-    names.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()))
-}
-
 /// Whether a statement that begins with this word reads or writes rows.
 fn reads_or_writes(first: &[u8]) -> bool {
     classify(first, Lexer(b"")) == Class::Data
 }
 
-/// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name: `ordinary` unless it is that of a restart.
-fn savepoint(name: Option<&[u8]>, ordinary: Class) -> Class {
-    if name.is_some_and(is_restart_savepoint) { Class::RestartSavepoint } else { ordinary }
+/// SAVEPOINT, RELEASE or ROLLBACK TO, by the savepoint's name: `restart` or `ordinary`.
+fn savepoint(name: Option<&[u8]>, ordinary: Class, restart: Class) -> Class {
+    if name.is_some_and(is_restart_savepoint) { restart } else { ordinary }
 }
 
 /// SHOW, by what follows.
@@ -408,7 +399,7 @@ fn setting(word: Option<&[u8]>) -> Class {
 impl Lexer<'_> {
     /// Whether this word occurs.
     fn says(mut self, word: &str) -> bool {
-        std::iter::from_fn(|| self.next_word()).any(|other| other.eq_ignore_ascii_case(word.as_bytes()))
+        std::iter::from_fn(|| self.next_word()).any(|other| is_any(other, &[word]))
     }
 
     /// Skips what is in the parentheses that open here, those within them included.
@@ -429,9 +420,7 @@ impl Lexer<'_> {
 
     /// `class` if the next word is one of `words`.
     fn begins_with(&mut self, words: &[&str], class: Class) -> Class {
-        let found =
-            self.next_word().is_some_and(|w| words.iter().any(|n| w.eq_ignore_ascii_case(n.as_bytes())));
-        if found { class } else { Class::Unclear }
+        if self.next_word().is_some_and(|word| is_any(word, words)) { class } else { Class::Unclear }
     }
 
     /// The class of each statement of the text.

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 
 use certificates::Authority;
 use reprise::config::{ClientCertificate, ClientUser, TlsMode};
-use tokio::net::TcpSocket;
 
 use crate::support::database::Database;
 use crate::support::program::Program;
@@ -15,9 +14,7 @@ use crate::support::wire::Wire;
 
 /// A connection from one of the addresses of the loopback interface.
 async fn from(proxy: &Proxy, address: &str) -> Wire {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind(format!("{address}:0").parse().expect("an address")).expect("an address of the loopback");
-    Wire::over(socket.connect(proxy.address).await.expect("it listens"))
+    Wire::over(proxy.connect_from(address).await)
 }
 
 const WHO: [(&str, &str); 2] = [("user", "postgres"), ("database", "postgres")];

@@ -1,6 +1,6 @@
 //! How many sessions one user, and one address, may have.
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::support::database::Database;
 use crate::support::proxy::Proxy;
@@ -14,13 +14,6 @@ async fn enter(stream: TcpStream, user: &str) -> Result<Wire, String> {
         Some(_) => Ok(wire),
         None => Err(greeting.to_string()),
     }
-}
-
-/// A connection from one of the addresses of the loopback interface.
-async fn connect(proxy: &Proxy, address: &str) -> TcpStream {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind(format!("{address}:0").parse().expect("an address")).expect("an address of the loopback");
-    socket.connect(proxy.address).await.expect("it listens")
 }
 
 #[tokio::test]
@@ -48,7 +41,7 @@ async fn each_user_has_a_limit() {
 async fn each_address_has_a_limit() {
     let database = Database::create().await;
     let proxy = Proxy::start(database.address, |config| config.proxy.max_connections_per_address = 1).await;
-    let from = async |address: &str| enter(connect(&proxy, address).await, "postgres").await;
+    let from = async |address: &str| enter(proxy.connect_from(address).await, "postgres").await;
     let first = from("127.0.0.1").await.expect("there is room");
     assert_eq!(from("127.0.0.1").await.err().as_deref(), Some("53300"));
     let _other = from("127.0.0.2").await.expect("that is another address");
@@ -63,16 +56,15 @@ async fn each_address_has_a_limit() {
 async fn silent_connections_count_for_their_address() {
     let database = Database::create().await;
     let proxy = Proxy::start(database.address, |config| config.proxy.max_connections_per_address = 2).await;
-    let connect = async |address| connect(&proxy, address).await;
     // There is room for some more, that they may cancel, or be told that there is none.
     let mut silent = Vec::new();
     for _ in 0..2 + 16 {
-        silent.push(connect("127.0.0.1").await);
+        silent.push(proxy.connect_from("127.0.0.1").await);
     }
     let refused = "reprise_sessions_refused_total{cause=\"max_connections_per_address\"}";
-    Wire::over(connect("127.0.0.1").await).until_closed().await;
+    Wire::over(proxy.connect_from("127.0.0.1").await).until_closed().await;
     assert_eq!(proxy.metric(refused), 1.0);
-    enter(connect("127.0.0.2").await, "postgres").await.expect("that is another address");
+    enter(proxy.connect_from("127.0.0.2").await, "postgres").await.expect("that is another address");
 }
 
 /// Who may not come in cannot keep others out.

@@ -7,7 +7,7 @@ use reprise::config::{Config, DialectChoice, HostPort};
 use reprise::proxy::Live;
 use reprise::replay::Dialect;
 use reprise::telemetry::Telemetry;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -81,6 +81,13 @@ impl Proxy {
     /// Tells it to end.
     pub(crate) fn stop(&self) {
         self.ends.cancel();
+    }
+
+    /// A connection from one of the addresses of the loopback interface.
+    pub(crate) async fn connect_from(&self, address: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(format!("{address}:0").parse().expect("an address")).expect("an address of the loopback");
+        socket.connect(self.address).await.expect("it listens")
     }
 
     /// A client of its database that speaks bytes.
