@@ -126,6 +126,16 @@ impl<T> Class<T> {
         Some(token)
     }
 
+    /// As [`Self::nudge`], where it is not known whether anybody is idle: not while those that are more than the limit allows get
+    /// fewer. They end by themselves, and one more would only be one more of them.
+    pub fn nudge_unless_draining(&mut self, now: Duration, still: Duration) -> Option<T> {
+        let crowded = self.limit.get().is_some_and(|limit| self.running > limit);
+        if crowded && now.saturating_sub(self.drained) < STUCK {
+            return None;
+        }
+        self.nudge(now, still)
+    }
+
     /// The next who gets a place, if one is free; it has it from now on.
     pub fn next(&mut self, now: Duration) -> Option<T> {
         if !self.limit.admits(self.running) {
@@ -328,6 +338,26 @@ mod tests {
         class.idle(at(250));
         assert_eq!(class.admit_inner(at(250), at(200), at(10)), None, "nobody began then");
         assert_eq!(class.next(at(250)), Some("later"));
+    }
+
+    #[test]
+    fn nobody_is_let_in_early_while_those_that_are_too_many_get_fewer() {
+        let at = Duration::from_millis;
+        let mut class = narrow(at(0));
+        for since in [10, 20, 30] {
+            let entry = class.enter(at(since), at(since), false, || "waits");
+            assert!(matches!(entry, Entry::Queued(_)));
+        }
+        for _ in 0..2 {
+            class.resume(at(30));
+        }
+        class.leave(at(1000), End::Wasted);
+        let still = at(200);
+        assert_eq!(class.nudge_unless_draining(at(2999), still), None, "one of two too many has ended");
+        assert_eq!(class.nudge_unless_draining(at(3000), still), Some("waits"), "the other does not");
+        class.leave(at(3100), End::Wasted);
+        class.leave(at(3200), End::Wasted);
+        assert_eq!(class.nudge_unless_draining(at(3400), still), Some("waits"), "nobody is too many");
     }
 
     #[test]
