@@ -1,27 +1,28 @@
 //! How many sessions there are of one kind: in all, of each user, and from each address.
 
 use std::hash::Hash;
+use std::sync::Arc;
 
 use dashmap::DashMap;
 
 /// Counts places by their owner. The limit is named by whoever wants a place: it may be another one each time.
 pub(super) struct Crowd<K: Eq + Hash> {
-    places: DashMap<K, usize>,
+    places: Arc<DashMap<K, usize>>,
 }
 
 /// A place in a crowd; it is free again when this is dropped.
-pub(super) struct Place<'a, K: Eq + Hash> {
-    crowd: &'a Crowd<K>,
+pub(super) struct Place<K: Eq + Hash> {
+    places: Arc<DashMap<K, usize>>,
     owner: K,
 }
 
 impl<K: Eq + Hash> Crowd<K> {
     pub(super) fn new() -> Self {
-        Self { places: DashMap::new() }
+        Self { places: Arc::default() }
     }
 
     /// Takes a place; `None` if its owner has as many as there may be. A limit of zero is none.
-    pub(super) fn enter(&self, owner: K, limit: usize) -> Option<Place<'_, K>>
+    pub(super) fn enter(&self, owner: K, limit: usize) -> Option<Place<K>>
     where
         K: Clone,
     {
@@ -30,14 +31,14 @@ impl<K: Eq + Hash> Crowd<K> {
             return None;
         }
         *taken += 1;
-        Some(Place { crowd: self, owner })
+        Some(Place { places: Arc::clone(&self.places), owner })
     }
 }
 
-impl<K: Eq + Hash> Drop for Place<'_, K> {
+impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         // Nobody enters or leaves for the same owner meanwhile: its entry is locked.
-        self.crowd.places.remove_if_mut(&self.owner, |_, taken| {
+        self.places.remove_if_mut(&self.owner, |_, taken| {
             *taken -= 1;
             *taken == 0
         });

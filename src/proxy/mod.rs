@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! sockets
-//!    │       workers: a thread each for what is right of here
-//! listener ──> handshake ──> session ──> connection (client) ──┬──> tls
-//!                 │             │  └───> connection (server) ──┘
+//!    │       workers: a thread each for what is right of here; balance: how many of them are at work
+//! listener ──> admission ──> session ──> connection (client) ──┬──> tls
+//!              handshake        │  └───> connection (server) ──┘
 //!                 │             │  └───> member ──> classes (what contends)
 //!                 ├── cancel ───┘
 //!                 └── console
 //! ```
 
+mod admission;
 pub mod auth;
+mod balance;
 mod bell;
 mod cancel;
 mod classes;

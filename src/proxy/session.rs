@@ -20,6 +20,7 @@ use super::refusal::fatal;
 use super::sample::Sample;
 use super::shutdown::Shutdown;
 use super::tls::Stream;
+use super::workers::Place;
 use crate::insight::Activity;
 use crate::replay::Engine;
 use crate::wire::SqlState;
@@ -39,17 +40,27 @@ pub(super) struct Session {
     is_half_closed: bool,
     sample: Sample,
     ledger: Ledger,
+    /// On its thread.
+    place: Place,
+}
+
+/// Why a session does not run on.
+pub(super) enum Stop {
+    /// It has ended; and what the server may still be at work on for nobody can be cancelled with this key.
+    Ended(Ending, Option<Box<[u8]>>),
+    /// It is to go on on the thread with this number, where it is to be [settled](Session::settle).
+    Moves(usize),
 }
 
 impl Session {
     pub(super) fn new(
         engine: Engine,
-        client: Connection<Stream>,
-        server: Connection<Stream>,
+        (client, server): (Connection<Stream>, Connection<Stream>),
         registration: Registration,
         shutdown: Shutdown,
         idle: Idle,
         ledger: Ledger,
+        place: Place,
     ) -> Self {
         let (bells, clock) = (Bells::new(), ledger.session.since());
         let (timer, is_half_closed) = (None, false);
@@ -66,19 +77,34 @@ impl Session {
             is_half_closed,
             sample: Sample::default(),
             ledger,
+            place,
         }
     }
 
-    /// Runs to the end. Returns why it ended, and the key to cancel what the server may still be at work on for nobody.
-    pub(super) async fn run(&mut self) -> (Ending, Option<Box<[u8]>>) {
+    /// It has moved, and goes on on the thread that this is called on.
+    pub(super) fn settle(&mut self, place: Place) {
+        self.place = place;
+        for stream in [self.client.stream_mut(), self.server.stream_mut()] {
+            if let Err(error) = stream.settle() {
+                tracing::debug!(%error, "a socket stays with the thread that it was on");
+            }
+        }
+    }
+
+    /// Runs for as long as it stays on this thread.
+    pub(super) async fn run(&mut self) -> Stop {
         let first = self.take_requests(self.clock.elapsed());
-        let ending = match first {
+        let stopped = match first {
             Ok(_) => std::future::poll_fn(|cx| self.poll(cx)).await,
+            Err(ending) => Err(ending),
+        };
+        let ending = match stopped {
+            Ok(to) => return Stop::Moves(to),
             Err(ending) => ending,
         };
         let orphaned = !ending.is_of_server() && self.engine.awaits_answer();
         Box::pin(self.say_goodbye(&ending)).await;
-        (ending, orphaned.then(|| self.registration.key().map(Box::from)).flatten())
+        Stop::Ended(ending, orphaned.then(|| self.registration.key().map(Box::from)).flatten())
     }
 
     /// Tells the sides that are still there. Its future is boxed, for a session that runs needs no room for it.
@@ -127,15 +153,16 @@ impl Session {
         );
     }
 
-    /// One turn: everything that can be done now.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+    /// One turn: everything that can be done now. Ready when it ends, or is to move to another thread.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Ending>> {
         match self.try_poll(cx) {
-            Ok(()) => Poll::Pending,
-            Err(ending) => Poll::Ready(ending),
+            Ok(None) => Poll::Pending,
+            Ok(Some(to)) => Poll::Ready(Ok(to)),
+            Err(ending) => Poll::Ready(Err(ending)),
         }
     }
 
-    fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+    fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Option<usize>, Ending> {
         self.bells.wake(cx.waker());
         loop {
             let mut moved = self.poll_server()?;
@@ -149,7 +176,11 @@ impl Session {
             if !moved {
                 let (began, held) = (self.engine.began(), self.engine.held_bytes());
                 self.ledger.session.note(activity(&self.engine), began, held);
-                return self.poll_idle(cx);
+                // Whoever moves is polled again, there.
+                return match self.place.stir(!self.engine.is_busy()) {
+                    None => self.poll_idle(cx).map(|()| None),
+                    to => Ok(to),
+                };
             }
         }
     }

@@ -211,6 +211,12 @@ pub static METRICS: &[Metric] = &[
         help: "Client sessions that were opened.",
     },
     Metric {
+        name: "reprise_sessions_moved_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Times that a client session went on on another thread, because that had room or one thread was enough.",
+    },
+    Metric {
         name: "reprise_sessions_tls_total",
         kind: Kind::Counter,
         labels: &["side"],

@@ -36,6 +36,7 @@ pub(super) struct Metrics {
     pub(super) sessions: IntGauge,
     by_state: Vec<((Activity, Dialect), IntGauge)>,
     pub(super) sessions_total: IntCounter,
+    pub(super) sessions_moved: IntCounter,
     with_tls: [IntCounter; 2],
     pub(super) cancel_requests: IntCounter,
     pub(super) upstream_connect_errors: IntCounter,
@@ -76,6 +77,7 @@ impl Metrics {
             sessions: make.gauge("reprise_sessions"),
             by_state: by_state(&make.gauges("reprise_sessions_by_state")),
             sessions_total: make.counter("reprise_sessions_total"),
+            sessions_moved: make.counter("reprise_sessions_moved_total"),
             with_tls: {
                 let sides = make.counters("reprise_sessions_tls_total");
                 ["client", "database"].map(|side| sides.with_label_values(&[side]))

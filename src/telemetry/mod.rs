@@ -249,6 +249,11 @@ impl Telemetry {
         SessionGuard(self.metrics.sessions.clone())
     }
 
+    /// Counts a session that went on on another thread.
+    pub fn session_moved(&self) {
+        self.metrics.sessions_moved.inc();
+    }
+
     /// Counts a replay that waits for its turn; it does so until the guard is dropped.
     #[must_use]
     pub fn replay_waits(&self) -> WaitGuard {

@@ -41,6 +41,7 @@ mod sockets;
 mod support;
 mod surfaced;
 mod switches;
+mod threads;
 mod tls_clients;
 mod tls_upstream;
 mod traces;

@@ -1,6 +1,7 @@
 //! A connection of either side, encrypted or not.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -75,6 +76,27 @@ impl Stream {
         written.unwrap_or(0)
     }
 
+    /// From now on the runtime that this is called in tells when something can be read or written. Without success it stays
+    /// with the one before, which is as good but for the cost.
+    pub(in crate::proxy) fn settle(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => *socket = settled(socket)?,
+            Self::Tls(stream) => {
+                let socket = match &mut **stream {
+                    TlsStream::Client(stream) => stream.get_mut().0,
+                    TlsStream::Server(stream) => stream.get_mut().0,
+                };
+                *socket = settled(socket)?;
+            }
+            Self::Unix(socket) => {
+                let again = socket.as_fd().try_clone_to_owned()?;
+                *socket = UnixStream::from_std(again.into())?;
+            }
+            Self::Closed => {}
+        }
+        Ok(())
+    }
+
     /// The socket of an unencrypted TCP connection. The connection is closed until another one is put in its place.
     pub(super) fn take_tcp(&mut self) -> Option<TcpStream> {
         match std::mem::replace(self, Self::Closed) {
@@ -85,6 +107,11 @@ impl Stream {
             }
         }
     }
+}
+
+/// The same socket, with the runtime that this is called in.
+fn settled(socket: &TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(socket.as_fd().try_clone_to_owned()?.into())
 }
 
 impl AsyncRead for Stream {
