@@ -68,7 +68,7 @@ pub static KEYS: &[Key] = &[
         "proxy",
         "threads",
         "0",
-        "Threads that sessions run on; 0 for one on each processor. Fewer leave more to the application.",
+        "Threads that sessions run on, at most: no more are at work than are needed. 0 for one on each processor.",
     ),
     integer("proxy", "max_connections", "1000", "Clients served at a time; one more is refused with 53300."),
     integer(

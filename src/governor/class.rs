@@ -24,8 +24,10 @@ pub struct Class<T> {
     stirred: Duration,
     /// When somebody last got out of the queue, or into an empty one.
     moved: Duration,
-    /// When there last was one less of those that are more than the limit allows.
+    /// When those that are more than the limit allows were last fewer than ever, and how many were at work then. Who is let in on top
+    /// of them and leaves again makes them no fewer.
     drained: Duration,
+    fewest: u32,
 }
 
 /// A queue that nobody leaves for this long is stuck, unless more are at work than the limit allows, and they get fewer.
@@ -61,6 +63,7 @@ impl<T> Class<T> {
             stirred: now,
             moved: now,
             drained: now,
+            fewest: u32::MAX,
         }
     }
 
@@ -150,8 +153,10 @@ impl<T> Class<T> {
     pub fn leave(&mut self, now: Duration, end: End) {
         self.pass(now);
         self.running = self.running.saturating_sub(1);
-        if !self.limit.admits(self.running) {
-            self.drained = now;
+        if self.limit.admits(self.running) {
+            self.fewest = u32::MAX;
+        } else if self.running < self.fewest {
+            (self.drained, self.fewest) = (now, self.running);
         }
         self.ended(now, end);
     }
@@ -356,8 +361,10 @@ mod tests {
         assert_eq!(class.nudge_unless_draining(at(2999), still), None, "one of two too many has ended");
         assert_eq!(class.nudge_unless_draining(at(3000), still), Some("waits"), "the other does not");
         class.leave(at(3100), End::Wasted);
-        class.leave(at(3200), End::Wasted);
-        assert_eq!(class.nudge_unless_draining(at(3400), still), Some("waits"), "nobody is too many");
+        assert_eq!(class.nudge_unless_draining(at(3200), still), Some("waits"), "that was who was let in");
+        class.leave(at(3300), End::Wasted);
+        class.leave(at(3300), End::Wasted);
+        assert_eq!(class.nudge_unless_draining(at(3500), still), Some("waits"), "nobody is too many");
     }
 
     #[test]
