@@ -120,23 +120,16 @@ impl<T> Class<T> {
 
     /// A transaction that is idle may wait for one in the queue, and those at work for its locks: if nobody has left the queue for
     /// so long, somebody gets a place whatever the limit is. It is the last who came, for what an idle one waits for came after it.
+    /// Not while those that are more than the limit allows get fewer: they end by themselves, and one more would be one more of them.
     pub fn nudge(&mut self, now: Duration, still: Duration) -> Option<T> {
-        if now.saturating_sub(self.moved) < still {
+        let crowded = self.limit.get().is_some_and(|limit| self.running > limit);
+        let drains = crowded && now.saturating_sub(self.drained) < STUCK;
+        if drains || now.saturating_sub(self.moved) < still {
             return None;
         }
         let token = self.queue.pop_last()?;
         self.let_in(now);
         Some(token)
-    }
-
-    /// As [`Self::nudge`], where it is not known whether anybody is idle: not while those that are more than the limit allows get
-    /// fewer. They end by themselves, and one more would only be one more of them.
-    pub fn nudge_unless_draining(&mut self, now: Duration, still: Duration) -> Option<T> {
-        let crowded = self.limit.get().is_some_and(|limit| self.running > limit);
-        if crowded && now.saturating_sub(self.drained) < STUCK {
-            return None;
-        }
-        self.nudge(now, still)
     }
 
     /// The next who gets a place, if one is free; it has it from now on.
@@ -151,13 +144,7 @@ impl<T> Class<T> {
 
     /// An attempt has ended, and its place is free.
     pub fn leave(&mut self, now: Duration, end: End) {
-        self.pass(now);
-        self.running = self.running.saturating_sub(1);
-        if self.limit.admits(self.running) {
-            self.fewest = u32::MAX;
-        } else if self.running < self.fewest {
-            (self.drained, self.fewest) = (now, self.running);
-        }
+        self.run_one_less(now);
         self.ended(now, end);
     }
 
@@ -168,6 +155,7 @@ impl<T> Class<T> {
         }
         self.pass(now);
         self.limit.ended(now, end);
+        self.note_crowd(now);
     }
 
     /// Notes the values of an attempt that has ended, as numbers; zeros are none. Returns a value whose transactions are to be a
@@ -181,8 +169,7 @@ impl<T> Class<T> {
 
     /// The database has not been at work for a transaction for a while: its place is free for others.
     pub fn idle(&mut self, now: Duration) {
-        self.pass(now);
-        self.running = self.running.saturating_sub(1);
+        self.run_one_less(now);
     }
 
     /// A transaction, of this class or another, has been idle since then. If one in the queue began `soon` after that, it gets a
@@ -209,9 +196,24 @@ impl<T> Class<T> {
         self.running += 1;
     }
 
+    fn run_one_less(&mut self, now: Duration) {
+        self.pass(now);
+        self.running = self.running.saturating_sub(1);
+        self.note_crowd(now);
+    }
+
     /// Tells the limit of the time that has passed, before what it is told of changes.
     fn pass(&mut self, now: Duration) {
         self.limit.pass(now, self.running, self.queue.waiting());
+    }
+
+    /// Those that are more than the limit allows may have become fewer, or may have come to be too many.
+    fn note_crowd(&mut self, now: Duration) {
+        if self.limit.get().is_none_or(|limit| self.running <= limit) {
+            self.fewest = u32::MAX;
+        } else if self.running < self.fewest {
+            (self.drained, self.fewest) = (now, self.running);
+        }
     }
 
     /// How many may run at a time; `None` for any number.
@@ -358,27 +360,27 @@ mod tests {
         }
         class.leave(at(1000), End::Wasted);
         let still = at(200);
-        assert_eq!(class.nudge_unless_draining(at(2999), still), None, "one of two too many has ended");
-        assert_eq!(class.nudge_unless_draining(at(3000), still), Some("waits"), "the other does not");
+        assert_eq!(class.nudge(at(2999), still), None, "one of two too many has ended");
+        assert_eq!(class.nudge(at(3000), still), Some("waits"), "the other does not");
         class.leave(at(3100), End::Wasted);
-        assert_eq!(class.nudge_unless_draining(at(3200), still), Some("waits"), "that was who was let in");
+        assert_eq!(class.nudge(at(3200), still), Some("waits"), "that was who was let in");
         class.leave(at(3300), End::Wasted);
         class.leave(at(3300), End::Wasted);
-        assert_eq!(class.nudge_unless_draining(at(3500), still), Some("waits"), "nobody is too many");
+        assert_eq!(class.nudge(at(3500), still), Some("waits"), "nobody is too many");
     }
 
     #[test]
     fn an_idle_transaction_gets_the_last_who_came_in_once_the_queue_stands_still() {
         let at = Duration::from_millis;
         let mut class = narrow(at(0));
-        for (name, since) in [("first", 100), ("last", 200)] {
+        for (name, since) in [("first", 5100), ("last", 5200)] {
             let entry = class.enter(at(since), at(since), false, || name);
             assert!(matches!(entry, Entry::Queued(_)));
         }
-        assert_eq!(class.nudge(at(250), at(200)), None, "the queue is young");
-        assert_eq!(class.nudge(at(300), at(200)), Some("last"));
-        assert_eq!(class.nudge(at(400), at(200)), None, "it has just moved");
-        assert_eq!((class.nudge(at(500), at(200)), class.nudge(at(800), at(200))), (Some("first"), None));
+        assert_eq!(class.nudge(at(5250), at(200)), None, "the queue is young");
+        assert_eq!(class.nudge(at(5300), at(200)), Some("last"));
+        assert_eq!(class.nudge(at(5400), at(200)), None, "it has just moved");
+        assert_eq!((class.nudge(at(5500), at(200)), class.nudge(at(5800), at(200))), (Some("first"), None));
         assert_eq!((class.running(), class.waiting()), (3, 0));
     }
 }

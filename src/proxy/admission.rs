@@ -89,6 +89,13 @@ pub(super) struct Admitted {
     _seat: Seat,
 }
 
+impl Admitted {
+    /// Gives back everything but its place.
+    pub(super) fn into_place(self: Box<Self>) -> Place {
+        self.session.into_place()
+    }
+}
+
 /// Takes one client from its first byte to its session; `None` if it is served without one.
 pub(super) async fn admit(
     arrival: Arrival,

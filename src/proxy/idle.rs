@@ -35,6 +35,11 @@ impl Idle {
         Self { outside, inside, half_closed, since: Duration::ZERO, timer: None }
     }
 
+    /// The session has moved to another thread: what wakes it is to be there.
+    pub(super) fn settle(&mut self) {
+        self.timer = None;
+    }
+
     /// Something came.
     pub(super) const fn stir(&mut self, now: Duration) {
         self.since = now;

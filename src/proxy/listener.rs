@@ -123,7 +123,8 @@ async fn run(mut admitted: Box<Admitted>, shared: &Shared) -> Option<Onward<Job>
         Stop::Moves(to) => return Some(Onward { job: Job::Session(admitted), to }),
     };
     let (id, setup) = (admitted.entry.id, Arc::clone(&admitted.setup));
-    drop(admitted);
+    // The end of the proxy waits for what is done below, and nothing else is kept for it.
+    let _place = admitted.into_place();
     match ending.breakage() {
         Some(cause) => {
             shared.telemetry.session_broken(cause);

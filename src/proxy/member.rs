@@ -192,6 +192,11 @@ impl Member {
         self.leave(End::Unknown);
     }
 
+    /// The session has moved to another thread: what wakes it is to be there.
+    pub(super) fn settle(&mut self) {
+        self.timer = None;
+    }
+
     /// Whether the session has anything to do with a class.
     pub(super) const fn is_outside(&self) -> bool {
         matches!(self.standing, Standing::Outside)
@@ -251,7 +256,7 @@ impl Member {
         } else if self.poll_timer(ask.min(bound), cx).is_pending() {
             return Poll::Pending;
         } else if now < bound && class.lock().is_young(now, self.policy.patience()) {
-            self.hand_on(&class, |class| class.nudge_unless_draining(now, self.still()));
+            self.hand_on(&class, |class| class.nudge(now, self.still()));
             self.standing = Standing::Queued { class, ticket, since, ask: now + self.still() };
             cx.waker().wake_by_ref();
             return Poll::Pending;

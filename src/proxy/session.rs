@@ -84,6 +84,9 @@ impl Session {
     /// It has moved, and goes on on the thread that this is called on.
     pub(super) fn settle(&mut self, place: Place) {
         self.place = place;
+        self.timer = None;
+        self.idle.settle();
+        self.ledger.member.settle();
         for stream in [self.client.stream_mut(), self.server.stream_mut()] {
             if let Err(error) = stream.settle() {
                 tracing::debug!(%error, "a socket stays with the thread that it was on");
@@ -105,6 +108,11 @@ impl Session {
         let orphaned = !ending.is_of_server() && self.engine.awaits_answer();
         Box::pin(self.say_goodbye(&ending)).await;
         Stop::Ended(ending, orphaned.then(|| self.registration.key().map(Box::from)).flatten())
+    }
+
+    /// It is over, but something is left to be done in its place.
+    pub(super) fn into_place(self) -> Place {
+        self.place
     }
 
     /// Tells the sides that are still there. Its future is boxed, for a session that runs needs no room for it.
@@ -177,7 +185,7 @@ impl Session {
                 let (began, held) = (self.engine.began(), self.engine.held_bytes());
                 self.ledger.session.note(activity(&self.engine), began, held);
                 // Whoever moves is polled again, there.
-                return match self.place.stir(!self.engine.is_busy()) {
+                return match self.place.stir() {
                     None => self.poll_idle(cx).map(|()| None),
                     to => Ok(to),
                 };

@@ -23,6 +23,11 @@ use super::balance::{Balance, Load, Move, home};
 /// How often what there is to do is looked at.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// So many tasks begin on one thread at a time before another one is looked for.
+const BEGIN_MAX: usize = 8;
+/// A task that has moved stays for so many periods: whoever does the most would otherwise be moved to and fro.
+const STAY: u32 = 10;
+
 /// The threads, which work on `J`. What still runs on them ends with the value.
 pub(super) struct Workers<J> {
     workers: Arc<[Worker<J>]>,
@@ -40,8 +45,14 @@ pub(super) struct Onward<J> {
     pub(super) to: usize,
 }
 
+/// What a thread gets to work on: something new, which counts from now on, or something that has moved.
+enum Arrival<J> {
+    New(J, Place),
+    Moved(J),
+}
+
 struct Worker<J> {
-    inbox: mpsc::UnboundedSender<(J, Place)>,
+    inbox: mpsc::UnboundedSender<Arrival<J>>,
     post: Arc<Post>,
     metrics: RuntimeMetrics,
 }
@@ -53,6 +64,8 @@ struct Post {
     period: AtomicU32,
     /// Tasks that did something in this period.
     active: AtomicU32,
+    /// Tasks that have not done anything yet but to begin.
+    beginning: AtomicUsize,
     /// How many of them are to move on, above, and to which thread, below.
     orders: AtomicU64,
 }
@@ -62,11 +75,15 @@ pub(super) struct Place {
     post: Arc<Post>,
     /// The period in which the task was last seen.
     seen: u32,
+    /// The period up to which it stays.
+    stays: u32,
+    /// It counts as beginning.
+    begins: bool,
     _token: TaskTrackerToken,
 }
 
 impl<J: Send + 'static> Workers<J> {
-    /// Starts so many threads, one at least; for zero, one for each processor that this process may use. Each thing to work on is handed to
+    /// Starts so many threads; for zero, one for each processor that this process may use. Each thing to work on is handed to
     /// `serve`, with a place, and then to that of another thread if that is what comes of it.
     ///
     /// # Errors
@@ -79,41 +96,26 @@ impl<J: Send + 'static> Workers<J> {
         let processors = || thread::available_parallelism().map_or(1, usize::from);
         let threads = if threads == 0 { processors() } else { threads };
         let tasks = TaskTracker::new();
-        let (mut workers, mut stops, mut ready) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..threads {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            let (inbox, jobs) = mpsc::unbounded_channel();
-            let (stop, stopped) = oneshot::channel::<()>();
-            workers.push(Worker { inbox, post: Arc::default(), metrics: runtime.metrics() });
-            stops.push(stop);
-            ready.push((runtime, jobs, stopped));
-        }
+        let started: Vec<_> =
+            (0..threads).map(|_| start(serve.clone(), tasks.clone())).collect::<io::Result<_>>()?;
+        let (workers, rest): (Vec<_>, Vec<_>) = started.into_iter().unzip();
         let workers: Arc<[Worker<J>]> = workers.into();
-        for (runtime, mut jobs, stopped) in ready {
-            let (workers, serve, tasks) = (Arc::clone(&workers), serve.clone(), tasks.clone());
-            thread::Builder::new().name("sessions".to_owned()).spawn(move || {
-                runtime.spawn(async move {
-                    while let Some((job, place)) = jobs.recv().await {
-                        let (workers, tokens) = (Arc::clone(&workers), tasks.clone());
-                        // Not in an async block: what it is made of would be in memory twice.
-                        let served = serve(job, place).map(move |onward| {
-                            if let Some(Onward { job, to }) = onward {
-                                workers[to].put(job, &tokens);
-                            }
-                        });
-                        tokio::spawn(served);
-                    }
-                });
-                // Nothing is ever sent: it ends when the sender is dropped.
-                let _ = runtime.block_on(stopped);
-            })?;
-        }
+        let (known, stops): (Vec<_>, Vec<_>) = rest.into_iter().unzip();
+        // A thread that has ended needs to know nothing.
+        known.into_iter().for_each(|known| drop(known.send(Arc::clone(&workers))));
         Ok(Self { workers, home: AtomicUsize::new(0), tasks, _stops: stops })
     }
 
-    /// Works on something, on one of the threads.
+    /// Works on something new: where others are at work, or, if many begin there already, where the fewest begin.
     pub(super) fn put(&self, job: J) {
-        self.workers[self.home.load(Ordering::Relaxed)].put(job, &self.tasks);
+        let begin = |worker: &Worker<J>| worker.post.beginning.load(Ordering::Relaxed);
+        let home = &self.workers[self.home.load(Ordering::Relaxed)];
+        let fewest = || self.workers.iter().min_by_key(|worker| begin(worker)).unwrap_or(home);
+        let worker = if begin(home) < BEGIN_MAX { home } else { fewest() };
+        worker.post.beginning.fetch_add(1, Ordering::Relaxed);
+        let place = Place::new(&worker.post, true, self.tasks.token());
+        // A thread that has ended takes nothing: so has everything.
+        let _ = worker.inbox.send(Arrival::New(job, place));
     }
 
     /// How much is worked on.
@@ -154,14 +156,52 @@ impl<J: Send + 'static> Workers<J> {
     }
 }
 
-impl<J> Worker<J> {
-    fn put(&self, job: J, tasks: &TaskTracker) {
-        let seen = self.post.period.load(Ordering::Relaxed);
-        let place = Place { post: Arc::clone(&self.post), seen, _token: tasks.token() };
-        // A thread that has ended takes nothing: so has everything.
-        let _ = self.inbox.send((job, place));
-    }
+/// A thread, what tells it of all others, and what ends it.
+type Started<J> = (Worker<J>, (oneshot::Sender<Arc<[Worker<J>]>>, oneshot::Sender<()>));
 
+/// Starts one thread. Its runtime is made and dropped there: it could not be where others wait for this one.
+fn start<J, F, S>(serve: F, tasks: TaskTracker) -> io::Result<Started<J>>
+where
+    J: Send + 'static,
+    F: Fn(J, Place) -> S + Send + 'static,
+    S: Future<Output = Option<Onward<J>>> + Send + 'static,
+{
+    let (inbox, mut arrivals) = mpsc::unbounded_channel();
+    let ((know, known), (stop, stopped)) = (oneshot::channel(), oneshot::channel());
+    let (tell, told) = std::sync::mpsc::channel();
+    let post = Arc::<Post>::default();
+    let at = Arc::clone(&post);
+    thread::Builder::new().name("sessions".to_owned()).spawn(move || {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(tell.send(Err(error))),
+        };
+        // Whoever has started it waits for this.
+        let _ = tell.send(Ok(runtime.metrics()));
+        runtime.spawn(async move {
+            let Ok(workers): Result<Arc<[Worker<J>]>, _> = known.await else { return };
+            while let Some(arrival) = arrivals.recv().await {
+                let (job, place) = match arrival {
+                    Arrival::New(job, place) => (job, place),
+                    Arrival::Moved(job) => (job, Place::new(&at, false, tasks.token())),
+                };
+                let workers = Arc::clone(&workers);
+                // Not in an async block: what it is made of would be in memory twice.
+                tokio::spawn(serve(job, place).map(move |onward| {
+                    if let Some(Onward { job, to }) = onward {
+                        let _ = workers[to].inbox.send(Arrival::Moved(job));
+                    }
+                }));
+            }
+        });
+        // Nothing is ever sent: it ends when the sender is dropped.
+        let _ = runtime.block_on(stopped);
+    })?;
+    let metrics = told.recv().map_err(io::Error::other)??;
+    Ok((Worker { inbox, post, metrics }, (know, stop)))
+}
+
+impl<J> Worker<J> {
     /// For how long it has not waited for something to do.
     fn worked(&self) -> Duration {
         self.metrics.worker_total_busy_duration(0)
@@ -189,15 +229,37 @@ impl Post {
 }
 
 impl Place {
-    /// The task does something. Returns the thread on which it should go on, if that is another one; it is asked to only if it
-    /// `may_move`.
-    pub(super) fn stir(&mut self, may_move: bool) -> Option<usize> {
+    fn new(post: &Arc<Post>, begins: bool, token: TaskTrackerToken) -> Self {
+        let seen = post.period.load(Ordering::Relaxed);
+        let stays = if begins { seen } else { seen.wrapping_add(STAY) };
+        Self { post: Arc::clone(post), seen, stays, begins, _token: token }
+    }
+
+    /// The task does something. Returns the thread on which it should go on, if that is another one.
+    pub(super) fn stir(&mut self) -> Option<usize> {
         let period = self.post.period.load(Ordering::Relaxed);
+        if self.begins {
+            self.has_begun();
+        }
         if self.seen != period {
             self.seen = period;
             self.post.active.fetch_add(1, Ordering::Relaxed);
         }
-        if may_move && self.post.orders.load(Ordering::Relaxed) != 0 { self.post.take_order() } else { None }
+        let stays = period.wrapping_sub(self.stays).cast_signed() < 0;
+        if stays || self.post.orders.load(Ordering::Relaxed) == 0 { None } else { self.post.take_order() }
+    }
+
+    fn has_begun(&mut self) {
+        self.begins = false;
+        self.post.beginning.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.begins {
+            self.has_begun();
+        }
     }
 }
 
@@ -217,7 +279,7 @@ mod tests {
     async fn work(mut job: Job, mut place: Place) -> Option<Onward<Job>> {
         job.tell.send(thread::current().id()).unwrap();
         loop {
-            if let Some(to) = place.stir(true) {
+            if let Some(to) = place.stir() {
                 return Some(Onward { job, to });
             }
             if job.ticks.changed().await.is_err() {
@@ -227,40 +289,67 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn as_many_as_are_told_go_on_on_another_thread() {
+    async fn as_many_as_are_told_go_on_on_another_thread_and_stay_there() {
         let workers = Workers::start(3, work).unwrap();
         let (tick, ticks) = watch::channel(true);
         let (tell, mut told) = mpsc::unbounded_channel();
-        (0..12).for_each(|_| workers.put(Job { tell: tell.clone(), ticks: ticks.clone() }));
-        drop((tell, ticks));
-        let first = told.recv().await.unwrap();
-        for _ in 1..12 {
-            assert_eq!(told.recv().await, Some(first), "they begin where others are at work");
+        let mut homes = Vec::new();
+        for _ in 0..12 {
+            workers.put(Job { tell: tell.clone(), ticks: ticks.clone() });
+            homes.push(told.recv().await.unwrap());
         }
-        assert_eq!(
-            (workers.len(), workers.workers[0].post.end_period()),
-            (12, 0),
-            "none did anything behind its first turn"
-        );
-        workers.workers[0].post.order(2, 5);
+        drop((tell, ticks));
+        assert!(homes.iter().all(|home| *home == homes[0]), "they begin where others are at work");
+        let post = |number: usize| &workers.workers[number].post;
+        assert_eq!((workers.len(), post(0).end_period()), (12, 0), "none did anything behind its first turn");
+        post(0).order(2, 5);
         tick.send(true).unwrap();
         let other = told.recv().await.unwrap();
-        assert_ne!(other, first);
+        assert_ne!(other, homes[0]);
         for _ in 1..5 {
             assert_eq!(told.recv().await, Some(other));
         }
+        for period in 1..=STAY {
+            post(2).end_period();
+            post(2).order(1, 1);
+            tick.send(true).unwrap();
+            if period == STAY {
+                assert!(told.recv().await.is_some_and(|third| third != other && third != homes[0]));
+            }
+        }
+        assert_eq!(
+            (told.try_recv().is_err(), workers.len()),
+            (true, 12),
+            "only one has moved, and only then"
+        );
         drop(tick);
         workers.finish().await;
-        assert_eq!((told.recv().await, workers.len()), (None, 0), "the others stay");
-        let active = workers.workers.iter().map(|worker| worker.post.end_period()).collect::<Vec<_>>();
-        assert_eq!(active, [12, 0, 0], "each counts once");
+        assert_eq!((told.recv().await, workers.len()), (None, 0));
+    }
+
+    #[tokio::test]
+    async fn where_many_begin_at_once_all_threads_take_part() {
+        let begin = |job: Job, place| async move {
+            let _place = place;
+            job.tell.send(thread::current().id()).unwrap();
+            std::future::pending().await
+        };
+        let workers = Workers::start(3, begin).unwrap();
+        let (_tick, ticks) = watch::channel(true);
+        let (tell, mut told) = mpsc::unbounded_channel();
+        (0..30).for_each(|_| workers.put(Job { tell: tell.clone(), ticks: ticks.clone() }));
+        let mut shares = std::collections::HashMap::new();
+        for _ in 0..30 {
+            *shares.entry(told.recv().await.unwrap()).or_insert(0) += 1;
+        }
+        assert_eq!(shares.into_values().collect::<Vec<_>>(), [10, 10, 10]);
     }
 
     /// Never waits for anything.
     async fn toil(job: Job, mut place: Place) -> Option<Onward<Job>> {
         job.tell.send(thread::current().id()).ok()?;
         while !job.tell.is_closed() {
-            if let Some(to) = place.stir(true) {
+            if let Some(to) = place.stir() {
                 return Some(Onward { job, to });
             }
             let since = Instant::now();

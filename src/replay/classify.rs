@@ -95,13 +95,13 @@ impl Engine {
         if classes.only_data() {
             return classes;
         }
-        if [Class::SessionState, Class::PreparedEffect, Class::PreparedLock].iter().any(|it| classes.has(*it))
-        {
+        let prepares = classes.has(Class::PreparedEffect) || classes.has(Class::PreparedLock);
+        if prepares || classes.has(Class::SessionState) {
             self.outstanding.prepared.forget_statements();
         }
         if self.dialect == Dialect::Cockroach {
             self.forces_restart |= classes.has(Class::Setting) && forces_restart(text);
-            self.prepared_restart |= classes.has(Class::PreparedEffect) && names_restart(text);
+            self.prepared_restart |= prepares && names_restart(text);
             if self.forces_restart && classes.names_savepoint() {
                 return classes.union(Class::RestartSavepoint.into());
             }

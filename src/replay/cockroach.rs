@@ -107,8 +107,11 @@ impl Engine {
         };
         // Should a cycle that is unanswered fail, a SAVEPOINT would go back to ours. What fails in its own batch skips it.
         let open = self.status == Status::Open && !self.outstanding.has_unanswered_cycle();
+        let names = tag == tag::PARSE && body.first() != Some(&0);
         let sets = !classes.has(Class::Release) && !classes.has(Class::RollbackTo);
         match text {
+            // What has a name outlasts the transaction: there it is to be what the client has made it.
+            Some(_) if names && !(open && sets) => None,
             Some((start, sql)) if !(open && sets_restart_savepoint(sql)) => {
                 let mut frame = frame.to_vec();
                 restart_savepoints(sql).for_each(|at| frame[start + at] = b'x');
