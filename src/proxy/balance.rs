@@ -10,9 +10,14 @@ const FULL: f64 = 0.75;
 /// Two threads become one if they had no more than this part of the time of one to do, for so many periods. What they had to do takes
 /// less on one; and that must not be too much for it.
 const ROOM: f64 = 0.65;
-const CALM: u32 = 10;
+const CALM: u32 = 5;
 /// A thread takes from another one that has so much more to do than itself.
 const GAP: f64 = 0.2;
+/// What there was to do in the last period counts for so much, and what there was before for the rest: many logins at once are over
+/// soon.
+const LAST: f64 = 0.5;
+/// Behind a move so many periods pass until it shows what came of it.
+const SETTLING: u32 = 2;
 
 /// What there was to do on one thread in a period.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,28 +39,61 @@ pub(super) struct Move {
 /// Decides who moves.
 #[derive(Debug, Default)]
 pub(super) struct Balance {
+    /// What there was to do on each thread lately.
+    loads: Vec<Load>,
     /// Periods in which one thread less would have done.
     calm: u32,
+    /// Periods in which nothing is to move.
+    settling: u32,
 }
 
 impl Balance {
-    /// A period has ended in which there was so much to do. Returns what is to move in the next one, from each thread once at most.
-    pub(super) fn decide(&mut self, loads: &[Load]) -> Vec<Move> {
-        let mut threads: Vec<_> = loads.iter().copied().enumerate().collect();
+    /// A period has ended in which there was so much to do.
+    pub(super) fn note(&mut self, loads: Vec<Load>) {
+        let mut last = std::mem::replace(&mut self.loads, loads).into_iter();
+        for load in &mut self.loads {
+            let before = last.next().map_or(load.busy, |before| before.busy);
+            load.busy = LAST * load.busy + (1.0 - LAST) * before;
+        }
+    }
+
+    /// What is to move in the period that begins, from each thread once at most.
+    pub(super) fn moves(&mut self) -> Vec<Move> {
+        if self.settling > 0 {
+            self.settling -= 1;
+            return Vec::new();
+        }
+        let mut threads: Vec<_> = self.loads.iter().copied().enumerate().collect();
         threads.sort_by(|(_, one), (_, other)| one.busy.total_cmp(&other.busy));
-        let moves: Vec<_> = std::iter::zip(&threads, threads.iter().rev())
-            .take(threads.len() / 2)
-            .filter_map(|(idle, busy)| relieve(*busy, *idle))
-            .collect();
+        let pairs = std::iter::zip(&threads, threads.iter().rev()).take(threads.len() / 2);
+        let mut moves: Vec<_> = pairs.filter_map(|(idle, busy)| relieve(*busy, *idle)).collect();
         let mut at_work = threads.iter().filter(|(_, load)| load.active > 0);
-        let (Some(least), Some(next), true) = (at_work.next(), at_work.next(), moves.is_empty()) else {
-            self.calm = 0;
-            return moves;
+        let has_room = match (at_work.next(), at_work.next()) {
+            (Some(least), Some(next)) if moves.is_empty() && least.1.busy + next.1.busy <= ROOM => {
+                if self.calm + 1 >= CALM {
+                    moves.push(Move { from: least.0, to: next.0, tasks: least.1.active });
+                }
+                true
+            }
+            _ => false,
         };
-        let has_room = least.1.busy + next.1.busy <= ROOM;
         self.calm = if has_room { self.calm + 1 } else { 0 };
-        let merges = self.calm >= CALM;
-        merges.then_some(Move { from: least.0, to: next.0, tasks: least.1.active }).into_iter().collect()
+        if !moves.is_empty() {
+            // What there was to do before says nothing any more.
+            self.loads.clear();
+            self.settling = SETTLING;
+        }
+        moves
+    }
+
+    /// Where there is the most to do, and room for more; or else where there is the least.
+    pub(super) fn home(&self) -> usize {
+        let busy = |thread: &usize| self.loads[*thread].busy;
+        let by_busy = |one: &usize, other: &usize| busy(one).total_cmp(&busy(other));
+        let threads = 0..self.loads.len();
+        // Of those with the same load the first.
+        let roomy = threads.clone().rev().filter(|thread| busy(thread) < ROOM).max_by(by_busy);
+        roomy.or_else(|| threads.min_by(by_busy)).unwrap_or(0)
     }
 }
 
@@ -67,77 +105,94 @@ fn relieve((from, busy): (usize, Load), (to, idle): (usize, Load)) -> Option<Mov
     relieves.then_some(Move { from, to, tasks: (tasks.round() as u32).max(1) })
 }
 
-/// Where there is the most to do, and room for more; or else where there is the least. `None` without threads.
-pub(super) fn home(loads: &[Load]) -> Option<usize> {
-    let busy = |thread: &usize| loads[*thread].busy;
-    let by_busy = |one: &usize, other: &usize| busy(one).total_cmp(&busy(other));
-    // Of those with the same load the first.
-    let roomy = (0..loads.len()).rev().filter(|thread| busy(thread) < ROOM).max_by(by_busy);
-    roomy.or_else(|| (0..loads.len()).min_by(by_busy))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn loads(loads: &[(f64, u32)]) -> Vec<Load> {
-        loads.iter().map(|&(busy, active)| Load { busy, active }).collect()
+    /// After so many periods that are all alike.
+    fn after(periods: u32, balance: &mut Balance, given: &[(f64, u32)]) -> Vec<(usize, usize, u32)> {
+        let mut moves = Vec::new();
+        for _ in 0..periods {
+            assert_eq!(moves, [], "too early");
+            balance.note(given.iter().map(|&(busy, active)| Load { busy, active }).collect());
+            let made = balance.moves();
+            moves = made.into_iter().map(|Move { from, to, tasks }| (from, to, tasks)).collect();
+        }
+        moves
     }
 
-    fn decide(balance: &mut Balance, given: &[(f64, u32)]) -> Vec<(usize, usize, u32)> {
-        let moves = balance.decide(&loads(given));
-        moves.into_iter().map(|Move { from, to, tasks }| (from, to, tasks)).collect()
+    fn at_once(given: &[(f64, u32)]) -> Vec<(usize, usize, u32)> {
+        after(1, &mut Balance::default(), given)
     }
 
     #[test]
-    fn a_thread_that_has_too_much_to_do_shares_it_at_once() {
+    fn a_thread_that_has_too_much_to_do_shares_it() {
+        assert_eq!(at_once(&[(0.8, 16), (0.0, 0)]), [(0, 1, 8)]);
+        assert_eq!(at_once(&[(0.4, 8), (0.4, 8)]), []);
+        assert_eq!(at_once(&[(0.1, 2), (0.5, 8), (0.9, 9)]), [(2, 0, 4)]);
+        assert_eq!(at_once(&[(0.9, 3), (0.8, 3)]), [], "nobody has room");
+        assert_eq!(at_once(&[(0.9, 1), (0.0, 0)]), [], "one task cannot be shared");
+        assert_eq!(
+            at_once(&[(0.9, 8), (0.1, 1), (1.0, 10), (0.0, 0)]),
+            [(2, 3, 5), (0, 1, 4)],
+            "all at once"
+        );
+    }
+
+    #[test]
+    fn what_is_over_soon_moves_nobody() {
         let mut balance = Balance::default();
-        assert_eq!(decide(&mut balance, &[(0.8, 16), (0.0, 0)]), [(0, 1, 8)]);
-        assert_eq!(decide(&mut balance, &[(0.4, 8), (0.4, 8)]), []);
-        assert_eq!(decide(&mut balance, &[(0.1, 2), (0.5, 8), (0.9, 9)]), [(2, 0, 4)]);
-        assert_eq!(decide(&mut balance, &[(0.9, 3), (0.8, 3)]), [], "nobody has room");
-        assert_eq!(decide(&mut balance, &[(0.9, 1), (0.0, 0)]), [], "one task cannot be shared");
-        let four = [(0.9, 8), (0.1, 1), (1.0, 10), (0.0, 0)];
-        assert_eq!(decide(&mut balance, &four), [(2, 3, 5), (0, 1, 4)], "all at once");
+        assert_eq!(after(5, &mut balance, &[(0.3, 8), (0.0, 0)]), []);
+        assert_eq!(after(1, &mut balance, &[(1.0, 8), (0.0, 0)]), []);
+        assert_eq!(after(5, &mut balance, &[(0.3, 8), (0.0, 0)]), []);
+        assert_eq!(after(2, &mut balance, &[(1.0, 8), (0.0, 0)]), [(0, 1, 4)]);
+    }
+
+    #[test]
+    fn what_came_of_a_move_is_awaited_and_what_was_before_is_forgotten() {
+        let mut balance = Balance::default();
+        assert_eq!(after(1, &mut balance, &[(1.0, 16), (0.0, 0)]), [(0, 1, 8)]);
+        assert_eq!(after(2, &mut balance, &[(1.0, 8), (0.1, 8)]), [], "they are on their way");
+        assert_eq!(after(1, &mut balance, &[(1.0, 8), (0.5, 8)]), [(0, 1, 3)], "that was not enough");
+        assert_eq!(after(50, &mut balance, &[(0.7, 5), (0.7, 11)]), []);
     }
 
     #[test]
     fn two_that_have_little_to_do_become_one_after_a_while() {
         let mut balance = Balance::default();
         let little = [(0.1, 5), (0.6, 9), (0.2, 8)];
-        for _ in 1..CALM {
-            assert_eq!(decide(&mut balance, &little), []);
-        }
-        assert_eq!(decide(&mut balance, &little), [(0, 2, 5)]);
-        assert_eq!(decide(&mut balance, &little), [(0, 2, 5)], "who could not move is asked again");
-        assert_eq!(decide(&mut balance, &[(0.0, 0), (0.5, 9), (0.3, 13)]), [], "there is no room");
-        for _ in 0..2 * CALM {
-            assert_eq!(decide(&mut balance, &[(0.01, 0), (0.2, 8)]), [], "one thread is at work");
-        }
-        for _ in 1..CALM {
-            assert_eq!(decide(&mut balance, &[(0.1, 5), (0.1, 5)]), [], "it begins anew");
-        }
-        assert_eq!(decide(&mut balance, &[(0.1, 5), (0.1, 5)]).len(), 1);
+        assert_eq!(after(CALM, &mut balance, &little), [(0, 2, 5)]);
+        assert_eq!(
+            after(SETTLING + 1, &mut balance, &little),
+            [(0, 2, 5)],
+            "who did not move is asked again"
+        );
+        let mut balance = Balance::default();
+        assert_eq!(after(CALM - 1, &mut balance, &little), []);
+        assert_eq!(after(50, &mut balance, &[(0.0, 0), (0.5, 9), (0.4, 13)]), [], "there is no room");
+        assert_eq!(after(50, &mut balance, &[(0.01, 0), (0.2, 8)]), [], "one thread is at work");
+        assert_eq!(after(CALM, &mut balance, &[(0.1, 5), (0.1, 5)]).len(), 1, "it has begun anew");
     }
 
     #[test]
     fn what_is_shared_is_not_put_together_again() {
-        let mut balance = Balance::default();
         for busy in [FULL, 0.8, 1.0] {
-            for _ in 0..2 * CALM {
-                // The same takes no less on two threads.
-                let half = (busy / 2.0, 8);
-                assert_eq!(decide(&mut balance, &[half, half]), [], "{busy}");
-            }
+            // The same takes no less on two threads.
+            let half = (busy / 2.0, 8);
+            assert_eq!(after(50, &mut Balance::default(), &[half, half]), [], "{busy}");
         }
     }
 
     #[test]
     fn who_begins_goes_where_others_are_at_work_and_there_is_room() {
-        assert_eq!(home(&loads(&[(0.0, 0), (0.0, 0)])), Some(0));
-        assert_eq!(home(&loads(&[(0.0, 0), (0.3, 1), (0.2, 1)])), Some(1));
-        assert_eq!(home(&loads(&[(0.0, 0), (0.9, 1), (0.2, 1)])), Some(2));
-        assert_eq!(home(&loads(&[(0.9, 4), (0.8, 4)])), Some(1));
-        assert_eq!(home(&[]), None);
+        let home = |busy: &[f64]| {
+            let mut balance = Balance::default();
+            balance.note(busy.iter().map(|&busy| Load { busy, active: 1 }).collect());
+            balance.home()
+        };
+        assert_eq!(home(&[0.0, 0.0]), 0);
+        assert_eq!(home(&[0.0, 0.3, 0.2]), 1);
+        assert_eq!(home(&[0.0, 0.9, 0.2]), 2);
+        assert_eq!(home(&[0.9, 0.8]), 1);
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::balance::{Balance, Load, Move, home};
+use super::balance::{Balance, Load, Move};
 
 /// How often what there is to do is looked at.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -139,15 +139,16 @@ impl<J: Send + 'static> Workers<J> {
             tokio::time::sleep(PERIOD).await;
             let elapsed = since.elapsed();
             since += elapsed;
-            let loads: Vec<_> = std::iter::zip(&*self.workers, &mut worked)
+            let loads = std::iter::zip(&*self.workers, &mut worked)
                 .map(|(worker, worked)| {
                     let before = std::mem::replace(worked, worker.worked());
                     let busy = worked.saturating_sub(before).div_duration_f64(elapsed);
                     Load { busy, active: worker.post.end_period() }
                 })
                 .collect();
-            self.home.store(home(&loads).unwrap_or(0), Ordering::Relaxed);
-            for Move { from, to, tasks } in balance.decide(&loads) {
+            balance.note(loads);
+            self.home.store(balance.home(), Ordering::Relaxed);
+            for Move { from, to, tasks } in balance.moves() {
                 tracing::trace!(from, to, tasks, "sessions are to move to another thread");
                 self.workers[from].post.order(to, tasks);
             }
