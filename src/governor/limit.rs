@@ -36,7 +36,10 @@ use std::time::Duration;
 use super::queue::Waiting;
 use super::window::{End, Sample, Window};
 
-/// Waste from which on an open class is calibrated.
+/// Waste from which on an open class is looked into: where a database waits before it looks for deadlocks, the few that it finds
+/// have held up all others.
+const SUSPECT: f64 = 0.05;
+/// Waste of which a limit that keeps hardly anybody waiting is free.
 const CONTENDED: f64 = 0.12;
 /// Waste from which on a limit is too high, whatever gets done.
 const DROWNING: f64 = 0.5;
@@ -221,7 +224,7 @@ impl Limit {
         let [waste, most] = [-1.5, 1.5].map(|spread| (wasted + spread * wasted.sqrt()) / attempts);
         let tolerated = if now < self.tolerated.0 { self.tolerated.1 } else { 0.0 };
         let sample = self.window.sample();
-        let contended = waste >= CONTENDED.max(tolerated) && sample.running > 1.2;
+        let contended = waste >= SUSPECT.max(tolerated) && sample.running > 1.2;
         let is_known = self.window.elapsed() >= TRIAL_MIN || f64::from(self.window.done()) >= TRIED;
         let drowning = if is_known { most } else { waste } >= DROWNING;
         let needed = contended && (is_known || drowning);
@@ -405,6 +408,19 @@ mod tests {
         for number in 1..=count {
             let at = Duration::from_secs(second) + Duration::from_secs(1) * number / count;
             done(limit, at, 2, Waiting::Newcomers);
+        }
+    }
+
+    #[test]
+    fn a_little_waste_is_looked_into_and_a_few_conflicts_are_not() {
+        for (every, tried) in [(10, Some(8)), (50, None)] {
+            let mut limit = Limit::new(Duration::ZERO);
+            for number in 1..=150 {
+                let at = Duration::from_millis(20 * number);
+                limit.pass(at, 16, Waiting::Nobody);
+                limit.ended(at, if number % every == 0 { End::Wasted } else { End::Done });
+            }
+            assert_eq!(limit.get(), tried, "one of {every} is wasted");
         }
     }
 

@@ -14,6 +14,8 @@ use super::upstream::Database;
 
 /// The longest that a cancel waits for a session, or for the database to take it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the database gets to read what it is to cancel.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Cancels of one session that are under way at a time; more of them would say the same.
 const UNDER_WAY_MAX: usize = 4;
 
@@ -137,6 +139,14 @@ impl Drop for Registration {
         }
         self.letterbox.close();
     }
+}
+
+/// Cancels what runs for nobody. A request that comes before the database has read what it is to cancel comes too early, and nothing
+/// tells that it did: so there is another one behind it.
+pub(super) async fn forward_twice(key: &[u8], database: Database<'_>) {
+    forward(key, database).await;
+    tokio::time::sleep(AGAIN).await;
+    forward(key, database).await;
 }
 
 /// Sends a CancelRequest to the database, and waits until the database has closed the connection: then it has acted on it.

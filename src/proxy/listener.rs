@@ -133,7 +133,7 @@ async fn run(mut admitted: Box<Admitted>, shared: &Shared) -> Option<Onward<Job>
         None => tracing::debug!(session = id, "session ends: {ending}"),
     }
     if let Some(key) = orphaned {
-        Box::pin(cancel::forward(&key, setup.database())).await;
+        Box::pin(cancel::forward_twice(&key, setup.database())).await;
     }
     None
 }

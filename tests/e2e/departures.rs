@@ -6,7 +6,9 @@ use std::time::Duration;
 use golden::Frontend;
 use reprise::config::Config;
 use reprise::replay::Dialect;
+use tokio::net::TcpStream;
 
+use crate::support::wire::Wire;
 use crate::support::{DIALECTS, Scene};
 
 /// A client of a proxy that waits for nobody for long.
@@ -180,4 +182,21 @@ async fn others_are_not_disturbed() {
     assert_eq!(other.query("UPDATE kv SET v = v + 1 WHERE k = 1").await, "UPDATE 1 T");
     assert_eq!(other.query("COMMIT").await, "COMMIT I");
     assert_eq!(database.query("SELECT v FROM kv ORDER BY k").await, "11;20;30;40");
+}
+
+/// The database may not have read a statement yet when it is asked to cancel it.
+#[tokio::test]
+async fn right_behind_a_statement() {
+    let Scene { database, proxy, client } = leaving(Dialect::Postgres).await;
+    drop(client);
+    for _ in 0..60 {
+        let stream = TcpStream::connect(proxy.address).await.expect("it listens");
+        stream.set_zero_linger().expect("an option that every socket has");
+        let mut wire = Wire::over(stream);
+        wire.begin(&[("user", "postgres"), ("database", &database.name)]).await;
+        assert_eq!(wire.query("BEGIN").await, "BEGIN T");
+        wire.send([Frontend::Query("SELECT pg_sleep(600)".into())]).await;
+    }
+    database.until_deserted().await;
+    proxy.until_idle().await;
 }

@@ -23,7 +23,11 @@ fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
 
 /// What a gate gets done, on average over seeds.
 fn rate(scenario: &Scenario, gate: impl Fn() -> Gate) -> f64 {
-    mean((1..=SEEDS).map(|seed| play(scenario, seed, vec![gate()]).rate(FOUND)))
+    rate_of(SEEDS, scenario, gate)
+}
+
+fn rate_of(seeds: u64, scenario: &Scenario, gate: impl Fn() -> Gate) -> f64 {
+    mean((1..=seeds).map(|seed| play(scenario, seed, vec![gate()]).rate(FOUND)))
 }
 
 /// What the best of the fixed gates gets done, or none at all.
@@ -44,7 +48,8 @@ fn it_gets_nearly_as_much_done_as_the_best_fixed_gate_without_being_told() {
         (Kind::Cockroach, 1, 100),
     ] {
         let scenario = Scenario::new(kind, network, rows);
-        let (best, governed) = (best(&scenario), rate(&scenario, Gate::governed));
+        // What is found by trying is found sooner in one play, and later in another.
+        let (best, governed) = (best(&scenario), rate_of(4 * SEEDS, &scenario, Gate::governed));
         assert!(
             governed >= 0.85 * best,
             "{kind:?}, {network} ms, {rows} rows: {governed:.1} of {best:.1} per second"

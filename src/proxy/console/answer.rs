@@ -47,7 +47,7 @@ const ORDERS: [(&str, &str); 4] = [
     ("DRAIN", "Accepts no more clients, lets open transactions end, and exits, as SIGTERM does."),
     (
         "KILL <session>",
-        "Ends a session at once, by its number in SHOW SESSIONS. What it had open is rolled back.",
+        "Ends a session at once, by its number in SHOW SESSIONS. What it had open is rolled back; in mode off, once the statement that runs has ended.",
     ),
 ];
 
