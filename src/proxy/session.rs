@@ -163,11 +163,7 @@ impl Session {
 
     /// One turn: everything that can be done now. Ready when it ends, or is to move to another thread.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Ending>> {
-        match self.try_poll(cx) {
-            Ok(None) => Poll::Pending,
-            Ok(Some(to)) => Poll::Ready(Ok(to)),
-            Err(ending) => Poll::Ready(Err(ending)),
-        }
+        self.try_poll(cx).transpose().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn try_poll(&mut self, cx: &mut Context<'_>) -> Result<Option<usize>, Ending> {

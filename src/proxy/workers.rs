@@ -64,10 +64,10 @@ struct Post {
     period: AtomicU32,
     /// Tasks that did something in this period.
     active: AtomicU32,
+    /// How many of the tasks are to move on, in the upper half, and to which thread, in the lower.
+    orders: AtomicU64,
     /// Tasks that have not done anything yet but to begin.
     beginning: AtomicUsize,
-    /// How many of them are to move on, above, and to which thread, below.
-    orders: AtomicU64,
 }
 
 /// A task's place on its thread, as long as it is kept.

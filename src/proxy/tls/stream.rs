@@ -82,10 +82,7 @@ impl Stream {
         match self {
             Self::Tcp(socket) => *socket = settled(socket)?,
             Self::Tls(stream) => {
-                let socket = match &mut **stream {
-                    TlsStream::Client(stream) => stream.get_mut().0,
-                    TlsStream::Server(stream) => stream.get_mut().0,
-                };
+                let (socket, _) = stream.get_mut();
                 *socket = settled(socket)?;
             }
             Self::Unix(socket) => {
