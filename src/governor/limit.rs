@@ -14,7 +14,7 @@
 //!
 //! - **Open**: everyone is admitted. When most of the attempts are wasted, the class is calibrated. Where it is only a part, what
 //!   gets done without a limit may be the best that there is: half as many as run are probed, and where that gets less done the
-//!   waste is tolerated for a while.
+//!   waste is tolerated, for longer each time.
 //! - **Calibrating**: one at a time. Alone in its class a transaction meets no conflict with it, so this is quick, and it
 //!   tells what is to be beaten. From there the limit doubles for as long as that gets more done.
 //! - **Probing**: another limit is tried against the rate of the one before it, for as long as it takes to tell the two apart:
@@ -69,8 +69,9 @@ const GAIN: f64 = 1.05;
 /// The shortest and the longest pause between two probes in one direction.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(20);
-/// How long what is wasted without a limit is not looked into again.
-const TOLERATED: Duration = Duration::from_secs(60);
+/// How long what is wasted without a limit is not looked into again: twice as long each time that this was in vain.
+const TOLERATED: Duration = Duration::from_secs(16);
+const TOLERATED_LONGEST: Duration = Duration::from_secs(64);
 /// Waste that is never tolerated: others before the same database may be drowning in it.
 const TOLERATED_MAX: f64 = 0.4;
 
@@ -131,6 +132,8 @@ pub(super) struct Limit {
     unrest: f64,
     /// Until when so much waste is tolerated in an open class: limits were tried, and got less done.
     tolerated: (Duration, f64),
+    /// How long that will be the next time.
+    tolerance: Duration,
     /// Whether it stays open whatever happens: without anybody held back nothing can be tried.
     observes: bool,
     /// Whether it is open only because it observes.
@@ -151,6 +154,7 @@ impl Limit {
             unlimited: 0.0,
             unrest: 1.0,
             tolerated: (Duration::ZERO, 0.0),
+            tolerance: TOLERATED,
             observes: false,
             missed: false,
         }
@@ -275,7 +279,7 @@ impl Limit {
             self.go_back(now, from, base, drowning || done < expected / 2.0);
         } else if decided && upwards && sample.waits < 0.5 && sample.waste < CONTENDED {
             // So many do not even come, and hardly anything is wasted.
-            self.open(now, sample);
+            self.enter(now, Phase::Open, None);
         } else if (tried && clearly_better)
             || (decided && done >= expected * if upwards { GAIN } else { 1.0 })
         {
@@ -293,6 +297,7 @@ impl Limit {
     fn accept(&mut self, now: Duration, limit: u32, sample: Sample, upwards: bool, doubling: bool) {
         self.hold = Duration::from_secs_f64((sample.running / sample.rate).min(1.0));
         (self.up, self.down) = (Probes::soon(now), Probes::soon(now));
+        self.tolerance = TOLERATED;
         if upwards {
             // Where it came from is known to be worse.
             self.down.put_off(now, true);
@@ -314,8 +319,12 @@ impl Limit {
         let probes = if upwards { &mut self.up } else { &mut self.down };
         probes.put_off(now, clearly);
         if !upwards && base.waits < 0.5 {
-            // Nobody had to wait before: no limit is better than any.
-            self.open(now, base);
+            // Nobody had to wait before, and got more done: what is wasted without a limit is tolerated for a while, and half as much
+            // again.
+            let waste = (1.5 * base.waste).clamp(2.0 * CONTENDED, TOLERATED_MAX);
+            self.tolerated = (now + self.tolerance, waste);
+            self.tolerance = (2 * self.tolerance).min(TOLERATED_LONGEST);
+            self.enter(now, Phase::Open, None);
         } else {
             self.enter(now, Phase::Steady { base, windows: WINDOWS / 2 }, Some(from));
         }
@@ -336,7 +345,7 @@ impl Limit {
         // Where so many do not come, fewer is fewer than those that do.
         let limit = if reached { limit } else { limit.min(sample.running.ceil() as u32).max(1) };
         if !reached && sample.waste < DROWNING {
-            self.open(now, sample);
+            self.enter(now, Phase::Open, None);
         } else if limit > 1 && self.is_judged() && far_worse {
             self.enter(now, Phase::Calibrating, Some(1));
         } else if limit > 1 && self.is_judged() && base.waste >= DROWNING {
@@ -349,12 +358,6 @@ impl Limit {
         } else {
             self.enter(now, Phase::Steady { base, windows }, self.limit);
         }
-    }
-
-    /// No limit is needed: what is wasted without one is tolerated for a while, and half as much again.
-    fn open(&mut self, now: Duration, sample: Sample) {
-        self.tolerated = (now + TOLERATED, (1.5 * sample.waste).clamp(2.0 * CONTENDED, TOLERATED_MAX));
-        self.enter(now, Phase::Open, None);
     }
 
     fn try_limit(&mut self, now: Duration, from: u32, limit: u32, base: Sample, doubling: bool) {

@@ -13,10 +13,13 @@ pub enum End {
     Unknown,
 }
 
+/// For so long nobody came: that says nothing of what is done when somebody comes, and does not count.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// What is counted.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
-    /// From here on it counts.
+    /// From here on it counts, less the pauses.
     start: Duration,
     /// Up to here time has been accounted for.
     last: Duration,
@@ -62,7 +65,11 @@ impl Window {
 
     /// Time has passed, with so many attempts under way.
     pub(super) fn pass(&mut self, now: Duration, running: u32, waits: bool) {
-        let passed = now.saturating_sub(self.last).as_secs_f64();
+        let passed = now.saturating_sub(self.last);
+        if running == 0 && !waits && passed >= PAUSE && self.last >= self.start {
+            self.start += passed;
+        }
+        let passed = passed.as_secs_f64();
         self.running += passed * f64::from(running);
         self.waits += if waits { passed } else { 0.0 };
         self.last = self.last.max(now);
@@ -122,5 +129,22 @@ mod tests {
         window.count(at(14), End::Wasted);
         let sample = Sample { rate: 0.25, waste: 0.5, running: 3.0, waits: 0.5 };
         assert_eq!((window.sample(), window.attempts(), window.elapsed()), (sample, 2, at(4)));
+    }
+
+    #[test]
+    fn a_pause_does_not_count() {
+        let at = Duration::from_secs;
+        let mut window = Window::new(at(0));
+        window.pass(at(2), 3, true);
+        window.count(at(2), End::Done);
+        window.pass(at(100), 0, false);
+        window.pass(at(102), 1, false);
+        window.count(at(102), End::Done);
+        let sample = Sample { rate: 0.5, waste: 0.0, running: 2.0, waits: 0.5 };
+        assert_eq!((window.sample(), window.elapsed()), (sample, at(4)));
+        // Who waits while nobody is at work is there, and so is who is there again at once.
+        window.pass(at(104), 0, true);
+        window.pass(at(104) + PAUSE / 2, 0, false);
+        assert_eq!(window.elapsed(), at(6) + PAUSE / 2);
     }
 }

@@ -119,6 +119,34 @@ fn a_hot_spot_that_comes_and_goes_is_followed() {
 }
 
 #[test]
+fn a_load_that_pauses_and_comes_back_has_its_limit() {
+    for (rows, present) in [(10, 0), (100, 0), (100, 2)] {
+        let mut scenario = Scenario::new(Kind::Cockroach, 5, rows);
+        (scenario.length, scenario.pause) = (Duration::from_secs(50), (20..30, present));
+        let late = |gate: &dyn Fn() -> Gate| {
+            mean((1..=4 * SEEDS).map(|seed| play(&scenario, seed, vec![gate()]).rate(32)))
+        };
+        let fixed = if rows == 10 { 1 } else { 8 };
+        let (fixed, governed) = (late(&|| Gate::fixed(fixed)), late(&Gate::governed));
+        assert!(
+            governed >= 0.85 * fixed,
+            "{rows} rows, {present} go on: {governed:.1} of {fixed:.1} per second"
+        );
+    }
+}
+
+/// What is tried in a bad moment is tried again soon.
+#[test]
+fn nobody_is_left_without_a_limit_for_long() {
+    let scenario = Scenario::new(Kind::Cockroach, 1, 100);
+    let best = best(&scenario);
+    for seed in 1..=48 {
+        let rate = play(&scenario, seed, vec![Gate::governed()]).rate(FOUND);
+        assert!(rate >= 0.6 * best, "seed {seed}: {rate:.1} of {best:.1} per second");
+    }
+}
+
+#[test]
 fn many_clients_get_as_much_done_as_few() {
     let few = Scenario::new(Kind::Cockroach, 5, 10);
     let many = Scenario { clients: 256, length: Duration::from_secs(60), ..few.clone() };

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -15,6 +16,8 @@ use crate::gate::Gate;
 pub(crate) struct Scenario {
     pub(crate) kind: Kind,
     pub(crate) clients: usize,
+    /// Seconds in which only so many of them begin transactions.
+    pub(crate) pause: (Range<u64>, usize),
     /// Rows that the transactions fight for, from some second on.
     pub(crate) hot: Vec<(u64, usize)>,
     pub(crate) updates: usize,
@@ -31,6 +34,7 @@ impl Scenario {
         Self {
             kind,
             clients: 16,
+            pause: (0..0, 0),
             hot: vec![(0, rows)],
             updates: 5,
             network: Duration::from_millis(network_ms),
@@ -187,6 +191,9 @@ impl World {
 
     fn happen(&mut self, now: Duration, number: usize, event: Event) {
         match event {
+            Event::Arrive if self.pauses(now, number) => {
+                self.plan(now + Duration::from_millis(100), number, Event::Arrive);
+            }
             Event::Arrive => {
                 let rows = self.scenario.hot.iter().rev().find(|(from, _)| now.as_secs() >= *from);
                 let rows = rows.map_or(1, |(_, rows)| *rows);
@@ -227,6 +234,11 @@ impl World {
                 }
             }
         }
+    }
+
+    fn pauses(&self, now: Duration, number: usize) -> bool {
+        let (seconds, present) = &self.scenario.pause;
+        seconds.contains(&now.as_secs()) && number >= *present
     }
 
     fn enter(&mut self, now: Duration, number: usize, replay: bool) {
