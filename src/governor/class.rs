@@ -48,6 +48,12 @@ impl<T> Class<T> {
         Self::with(Limit::new(now), now)
     }
 
+    /// A class of transactions that have a value in common, and contend for what it stands for: one at a time until it is known how many
+    /// of them get more done.
+    pub const fn hot(now: Duration) -> Self {
+        Self::with(Limit::calibrating(now), now)
+    }
+
     /// One in which nobody is to wait: it only tells who would have.
     pub const fn observed(now: Duration) -> Self {
         Self::with(Limit::observing(now), now)
@@ -102,7 +108,8 @@ impl<T> Class<T> {
     }
 
     /// Somebody leaves the queue without a place; false if it has been handed out by [`Self::next`].
-    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
+    pub fn withdraw(&mut self, now: Duration, ticket: Ticket) -> bool {
+        self.pass(now);
         self.queue.remove(ticket)
     }
 
@@ -110,6 +117,7 @@ impl<T> Class<T> {
     /// limit is. While the queue moves, or those that are too many get fewer, who is only impatient waits on, to ask again after
     /// [`STUCK`]: its turn comes, and to let in everybody whom a crowd has delayed would only delay all of them. False if it waits on.
     pub fn admit_anyway(&mut self, now: Duration, ticket: Ticket, overdue: bool) -> bool {
+        self.pass(now);
         let stuck = now.saturating_sub(self.moved.max(self.drained)) >= STUCK;
         let admitted = (stuck || overdue) && self.queue.remove(ticket);
         if admitted {
@@ -127,6 +135,7 @@ impl<T> Class<T> {
         if drains || now.saturating_sub(self.moved) < still {
             return None;
         }
+        self.pass(now);
         let token = self.queue.pop_last()?;
         self.let_in(now);
         Some(token)
@@ -137,6 +146,7 @@ impl<T> Class<T> {
         if !self.limit.admits(self.running) {
             return None;
         }
+        self.pass(now);
         let token = self.queue.pop()?;
         self.let_in(now);
         Some(token)
@@ -159,12 +169,15 @@ impl<T> Class<T> {
     }
 
     /// Notes the values of an attempt that has ended, as numbers; zeros are none. Returns a value whose transactions are to be a
-    /// class of their own: they wasted attempts that others did not waste. What is left is looked at anew, without a limit.
-    pub fn note_values(&mut self, now: Duration, values: &[u64], end: End) -> Option<u64> {
-        let hot = self.heat.note(values, end)?;
+    /// class of their own: they wasted attempts that others did not waste.
+    pub fn note_values(&mut self, values: &[u64], end: End) -> Option<u64> {
+        self.heat.note(values, end)
+    }
+
+    /// Some of its transactions have become a class of their own. What is left is looked at anew, without a limit.
+    pub fn split(&mut self, now: Duration) {
         self.pass(now);
         self.limit = self.limit.anew(now);
-        Some(hot)
     }
 
     /// The database has not been at work for a transaction for a while: its place is free for others.
@@ -175,6 +188,7 @@ impl<T> Class<T> {
     /// A transaction, of this class or another, has been idle since then. If one in the queue began `soon` after that, it gets a
     /// place whatever the limit is: an application that runs a transaction inside of another waits for that one.
     pub fn admit_inner(&mut self, now: Duration, since: Duration, soon: Duration) -> Option<T> {
+        self.pass(now);
         let token = self.queue.pop_begun(since..=since + soon)?;
         self.let_in(now);
         Some(token)
@@ -186,9 +200,9 @@ impl<T> Class<T> {
     }
 
     /// Somebody has got out of the queue, and runs.
-    fn let_in(&mut self, now: Duration) {
+    const fn let_in(&mut self, now: Duration) {
         self.moved = now;
-        self.run_one_more(now);
+        self.running += 1;
     }
 
     fn run_one_more(&mut self, now: Duration) {
@@ -345,6 +359,27 @@ mod tests {
         class.idle(at(250));
         assert_eq!(class.admit_inner(at(250), at(200), at(10)), None, "nobody began then");
         assert_eq!(class.next(at(250)), Some("later"));
+    }
+
+    #[test]
+    fn who_gives_up_its_wait_has_waited() {
+        let at = Duration::from_millis;
+        let mut class = narrow(at(0));
+        class.leave(at(1), End::Unknown);
+        for round in 1..=200 {
+            // They come, and whoever finds no place gives up in the end. However many are at work, one of them does what it is to.
+            let enter = |class: &mut Class<_>| class.enter(at(50 * round), at(50 * round), false, || "waits");
+            let mut entries = std::iter::repeat_with(|| enter(&mut class)).take(100);
+            let ticket = entries.find_map(|entry| match entry {
+                Entry::Queued(ticket) => Some(ticket),
+                Entry::Admitted => None,
+            });
+            assert!(class.withdraw(at(50 * round + 49), ticket.expect("somebody waits")), "round {round}");
+            for last in (0..class.running()).rev() {
+                class.leave(at(50 * round + 49), if last == 0 { End::Done } else { End::Unknown });
+            }
+        }
+        assert!(class.limit().is_some_and(|limit| limit <= 2), "somebody always waited: {:?}", class.limit());
     }
 
     #[test]

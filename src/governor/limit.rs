@@ -16,7 +16,7 @@
 //!   gets done without a limit may be the best that there is: half as many as run are probed, and where that gets less done the
 //!   waste is tolerated, for longer each time.
 //! - **Calibrating**: one at a time. Alone in its class a transaction meets no conflict with it, so this is quick, and it
-//!   tells what is to be beaten. From there the limit doubles for as long as that gets more done.
+//!   tells what is to be beaten; where one meets a conflict all the same, others are still at work from before, and it begins anew. From there the limit doubles for as long as that gets more done.
 //! - **Probing**: another limit is tried against the rate of the one before it, for as long as it takes to tell the two apart:
 //!   counts of independent events spread by their square root, so a clear difference shows after a few transactions. Where they
 //!   vary more than that, as with a database that stands still for a second before it finds a deadlock, it takes longer.
@@ -126,8 +126,8 @@ pub(super) struct Limit {
     hold: Duration,
     up: Probes,
     down: Probes,
-    /// Transactions done per second before there was a limit.
-    unlimited: f64,
+    /// Transactions done per second before there was a limit, if that is known.
+    unlimited: Option<f64>,
     /// How much more than independent events the transactions done in a while vary: the ratio of the variances.
     unrest: f64,
     /// Until when so much waste is tolerated in an open class: limits were tried, and got less done.
@@ -151,13 +151,20 @@ impl Limit {
             hold: Duration::ZERO,
             up: Probes::soon(now),
             down: Probes::soon(now),
-            unlimited: 0.0,
+            unlimited: None,
             unrest: 1.0,
             tolerated: (Duration::ZERO, 0.0),
             tolerance: TOLERATED,
             observes: false,
             missed: false,
         }
+    }
+
+    /// One that is looked for from one at a time on.
+    pub(super) const fn calibrating(now: Duration) -> Self {
+        let mut limit = Self::new(now);
+        (limit.phase, limit.limit) = (Phase::Calibrating, Some(1));
+        limit
     }
 
     /// One that is never set: see [`Self::is_missed`].
@@ -183,11 +190,13 @@ impl Limit {
     }
 
     /// How many more transactions are done per second than before there was a limit: an estimate, for the load may have changed
-    /// since. Zero where there is none.
+    /// since. Zero where there is none, or always was one.
     pub(super) fn gained(&self) -> f64 {
-        match self.phase {
-            Phase::Open | Phase::Calibrating => 0.0,
-            Phase::Probing { base, .. } | Phase::Steady { base, .. } => base.rate - self.unlimited,
+        match (self.phase, self.unlimited) {
+            (Phase::Probing { base, .. } | Phase::Steady { base, .. }, Some(unlimited)) => {
+                base.rate - unlimited
+            }
+            _ => 0.0,
         }
     }
 
@@ -239,7 +248,7 @@ impl Limit {
                 self.enter(now, Phase::Open, None);
             }
         } else if needed {
-            self.unlimited = sample.rate;
+            self.unlimited = Some(sample.rate);
             if drowning {
                 self.enter(now, Phase::Calibrating, Some(1));
             } else {
@@ -252,6 +261,11 @@ impl Limit {
     }
 
     fn calibrate(&mut self, now: Duration) {
+        if self.window.wasted() > 0 && now < self.opens + KEPT_MAX {
+            // One at a time meets no conflict with its like: transactions from before the class are still at work.
+            self.window = Window::new(now);
+            return;
+        }
         let late = self.window.elapsed() >= TRIAL;
         if self.window.done() >= CALIBRATED || (late && self.window.done() > 0) {
             let base = self.window.sample();
@@ -385,92 +399,4 @@ const fn step_down(limit: u32) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BASE: Sample = Sample { rate: 40.0, waste: 0.0, running: 2.0, waits: 1.0 };
-
-    /// Two at a time, with others waiting.
-    fn steady() -> Limit {
-        let mut limit = Limit::new(Duration::ZERO);
-        limit.enter(Duration::ZERO, Phase::Steady { base: BASE, windows: WINDOWS }, Some(2));
-        limit.pass(Duration::ZERO, 2, Waiting::Newcomers);
-        // Nothing is tried of its own accord.
-        (limit.up.next, limit.down.next) = (Duration::MAX, Duration::MAX);
-        limit
-    }
-
-    /// A transaction is done, with so many at work up to then and these in the queue.
-    fn done(limit: &mut Limit, at: Duration, running: u32, waiting: Waiting) {
-        limit.pass(at, running, waiting);
-        limit.ended(at, End::Done);
-    }
-
-    /// So many transactions are done in the second that begins then, one like the other.
-    fn work(limit: &mut Limit, second: u64, count: u32) {
-        for number in 1..=count {
-            let at = Duration::from_secs(second) + Duration::from_secs(1) * number / count;
-            done(limit, at, 2, Waiting::Newcomers);
-        }
-    }
-
-    #[test]
-    fn a_little_waste_is_looked_into_and_a_few_conflicts_are_not() {
-        for (every, tried) in [(10, Some(8)), (50, None)] {
-            let mut limit = Limit::new(Duration::ZERO);
-            for number in 1..=150 {
-                let at = Duration::from_millis(20 * number);
-                limit.pass(at, 16, Waiting::Nobody);
-                limit.ended(at, if number % every == 0 { End::Wasted } else { End::Done });
-            }
-            assert_eq!(limit.get(), tried, "one of {every} is wasted");
-        }
-    }
-
-    #[test]
-    fn where_what_gets_done_varies_much_a_limit_is_tried_for_longer() {
-        for (counts, left) in [([40, 40], Some(2)), ([70, 10], Some(1))] {
-            let mut limit = steady();
-            for second in 0..10 {
-                work(&mut limit, second, counts[second as usize % 2]);
-            }
-            limit.try_limit(Duration::from_secs(10), 2, 1, BASE, false);
-            limit.pass(Duration::from_secs(10), 1, Waiting::Newcomers);
-            work(&mut limit, 10, 15);
-            assert_eq!(limit.get(), left, "{counts:?}: unrest {}", limit.unrest);
-        }
-    }
-
-    #[test]
-    fn a_limit_that_is_never_kept_is_judged_all_the_same() {
-        let mut limit = Limit::new(Duration::ZERO);
-        limit.enter(Duration::ZERO, Phase::Calibrating, Some(1));
-        let at = Duration::from_secs;
-        for second in 1..=25 {
-            done(&mut limit, at(second), 9, Waiting::Newcomers);
-        }
-        assert_eq!(limit.get(), Some(1), "they may be left over");
-        for second in 26..=60 {
-            done(&mut limit, at(second), 9, Waiting::Newcomers);
-        }
-        assert_ne!(limit.phase, Phase::Calibrating);
-    }
-
-    #[test]
-    fn what_was_left_over_does_not_count_for_what_one_at_a_time_gets_done() {
-        let mut limit = Limit::new(Duration::ZERO);
-        limit.enter(Duration::ZERO, Phase::Calibrating, Some(1));
-        let at = Duration::from_millis;
-        for replay in 1..=20 {
-            done(&mut limit, at(10 * replay), 1, Waiting::Replays);
-        }
-        assert_eq!(limit.get(), Some(1));
-        for newcomer in 1..=12 {
-            done(&mut limit, at(200 + 50 * newcomer), 1, Waiting::Newcomers);
-        }
-        assert!(
-            matches!(limit.phase, Phase::Probing { base, .. } if (18.0..25.0).contains(&base.rate)),
-            "{limit:?}"
-        );
-    }
-}
+mod tests;

@@ -14,7 +14,7 @@ use dashmap::mapref::entry::Entry as Slot;
 use futures_util::task::AtomicWaker;
 
 use crate::governor::{Class, Policy};
-use crate::replay::Intent;
+use crate::replay::{Intent, Values};
 use crate::telemetry::{ClassFigures, Telemetry};
 
 /// What makes two transactions contend: the database, and what they are about to do.
@@ -92,12 +92,21 @@ impl Classes {
 
     /// The class of a transaction, if its like contend: that of one of its values, or that of its statement.
     pub(super) fn find(&self, database: u64, intent: Intent, observed: bool) -> Option<Arc<Contended>> {
-        let statement = intent.statement.into();
-        let of = |value| self.classes.get(&Key { database, statement, value, observed });
-        let values = intent.values.numbers().iter().filter(|value| **value != 0);
-        let hot =
-            if self.of_values.load(Ordering::Relaxed) == 0 { None } else { values.copied().find_map(of) };
-        hot.or_else(|| of(0)).map(|class| Arc::clone(&class))
+        let key = Key { database, statement: intent.statement.into(), value: 0, observed };
+        self.find_hot(key, intent.values).or_else(|| self.get(key))
+    }
+
+    /// The class of one of these values among the transactions of a class, if that is not such a one itself.
+    pub(super) fn find_hot(&self, key: Key, values: Values) -> Option<Arc<Contended>> {
+        if key.value != 0 || self.of_values.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut values = values.numbers().iter().copied().filter(|value| *value != 0);
+        values.find_map(|value| self.get(Key { value, ..key }))
+    }
+
+    fn get(&self, key: Key) -> Option<Arc<Contended>> {
+        self.classes.get(&key).map(|class| Arc::clone(&class))
     }
 
     /// The other classes in which sessions of the same database wait.
@@ -110,8 +119,8 @@ impl Classes {
 
     /// The class of transactions that have met a conflict; `None` if there are `most` classes, and this is none of them.
     pub(super) fn get_or_make(&self, key: Key, most: usize) -> Option<Arc<Contended>> {
-        if let Some(class) = self.classes.get(&key) {
-            return Some(Arc::clone(&class));
+        if let Some(class) = self.get(key) {
+            return Some(class);
         }
         if self.is_full(most) {
             return None;
@@ -122,12 +131,26 @@ impl Classes {
                 self.count.fetch_add(1, Ordering::Relaxed);
                 let label = self.label(key);
                 tracing::info!(class = label, "transactions contend");
-                let make = if key.observed { Class::observed } else { Class::new };
+                let make = match key {
+                    Key { observed: true, .. } => Class::observed,
+                    Key { value: 0, .. } => Class::new,
+                    _ => Class::hot,
+                };
                 let class = Mutex::new(make(self.now()));
                 Arc::clone(&slot.insert(Arc::new(Contended { key, label, class })))
             }
         };
         Some(class)
+    }
+
+    /// The transactions of a class that have this value become a class of their own, if they are not.
+    pub(super) fn split(&self, class: &Contended, value: u64, most: usize) {
+        let key = Key { value, ..class.key };
+        if self.get(key).is_none() && self.get_or_make(key, most).is_some() {
+            let (mut class, now) = (class.lock(), self.now());
+            class.split(now);
+            wake(&mut class, now);
+        }
     }
 
     fn label(&self, key: Key) -> String {

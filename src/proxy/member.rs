@@ -27,13 +27,26 @@ const RARELY: u32 = 5;
 enum Standing {
     /// It has nothing to do with any class.
     Outside,
-    /// It waits, and asks at some time whether it may go in spite of the limit.
-    Queued { class: Arc<Contended>, ticket: Ticket, since: Duration, ask: Duration },
+    /// It waits.
+    Queued { class: Arc<Contended>, ticket: Ticket, wait: Wait },
     /// It has a place, and since when the database has not been at work for it.
     Holding { class: Arc<Contended>, idle: Option<Duration> },
     /// It had a place, and has been idle since then for too long. It looks for whom it may wait for in the queue: at some time, then
     /// after a pause that doubles, up to a limit, for as long as nobody is found.
     Idle { class: Arc<Contended>, since: Duration, look: Duration, pause: Duration },
+}
+
+/// A wait for a place.
+#[derive(Clone, Copy)]
+struct Wait {
+    /// When the transaction began, and whether it is to be run again.
+    began: Duration,
+    replay: bool,
+    /// Since when it waits, and when it has waited as long as it may.
+    since: Duration,
+    bound: Duration,
+    /// When it asks whether it may go in spite of the limit.
+    ask: Duration,
 }
 
 /// A session among those that contend; its place is left when this is dropped.
@@ -44,6 +57,8 @@ pub(super) struct Member {
     standing: Standing,
     /// Those of the transaction, as far as it is in a class that wants to know.
     values: Values,
+    /// For how long the transaction has waited for the places that it had so far.
+    waited: Duration,
     /// There is none until the session has to wait: most never do.
     turn: Option<Arc<Turn>>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -53,7 +68,7 @@ impl Member {
     /// Of a session in a database, by a hash of its name.
     pub(super) fn new(classes: Arc<Classes>, policy: Arc<Policy>, database: u64) -> Self {
         let (standing, values, turn, timer) = (Standing::Outside, Values::default(), None, None);
-        Self { classes, policy, database, standing, values, turn, timer }
+        Self { classes, policy, database, standing, values, waited: Duration::ZERO, turn, timer }
     }
 
     /// Whether the session's transactions may belong to a class.
@@ -72,46 +87,67 @@ impl Member {
         if before.is_none() {
             self.values = intent.values;
         }
+        if !replay {
+            self.waited = Duration::ZERO;
+        }
         let Some(class) = before.or_else(|| self.classes.find(self.database, intent, self.observes())) else {
             return replay::Place::Free;
         };
-        let (now, metrics) = (self.classes.now(), self.classes.telemetry.governor());
-        let mut locked = class.lock();
+        let now = self.classes.now();
         if class.key.observed {
-            let might_wait = locked.observe(now);
-            drop(locked);
+            let might_wait = class.lock().observe(now);
+            let metrics = self.classes.telemetry.governor();
             metrics.admitted(if might_wait { Admission::Observed } else { Admission::AtOnce }, None);
             self.standing = Standing::Holding { class, idle: None };
             return replay::Place::Free;
         }
+        let bound = now + self.policy.max_wait.saturating_sub(self.waited);
+        let wait = Wait { began: now.saturating_sub(age), replay, since: now, bound, ask: bound };
+        let place = self.ask_for_place(class, now, wait);
+        if place != replay::Place::Awaited {
+            self.classes.telemetry.governor().admitted(Admission::AtOnce, None);
+        }
+        place
+    }
+
+    /// Takes a place in a class, or waits for one.
+    fn ask_for_place(&mut self, class: Arc<Contended>, now: Duration, wait: Wait) -> replay::Place {
         let turn = self.turn.get_or_insert_default();
         turn.came.store(false, Ordering::Relaxed);
-        let entry = locked.enter(now, now.saturating_sub(age), replay, || Arc::clone(turn));
+        let mut locked = class.lock();
+        let entry = locked.enter(now, wait.began, wait.replay, || Arc::clone(turn));
         let limited = locked.limit().is_some();
         let young = locked.is_young(now, self.policy.patience());
         wake(&mut locked, now);
         drop(locked);
         match entry {
             Entry::Admitted => {
-                metrics.admitted(Admission::AtOnce, None);
                 self.standing = Standing::Holding { class, idle: None };
                 if limited { replay::Place::Granted } else { replay::Place::Free }
             }
             Entry::Queued(ticket) => {
                 let ask = now + if young { self.still() } else { self.policy.patience() };
-                self.standing = Standing::Queued { class, ticket, since: now, ask };
+                self.standing = Standing::Queued { class, ticket, wait: Wait { ask, ..wait } };
                 replay::Place::Awaited
             }
         }
     }
 
-    /// An attempt has ended in a conflict, and another one follows at once: its place is free, but not handed on yet.
+    /// An attempt has ended in a conflict, and another one follows at once: its place is free, but not handed on yet. Returns the class
+    /// of the next one: one of the same kind if this has been forgotten meanwhile, or that of a hot value.
     fn step_back(&mut self) -> Option<Arc<Contended>> {
         let had_place = matches!(self.standing, Standing::Holding { .. });
         match std::mem::replace(&mut self.standing, Standing::Outside) {
             Standing::Holding { class, .. } | Standing::Idle { class, .. } => {
                 self.end_attempt(&class, had_place, End::Wasted, false);
-                Some(class)
+                let hot = self.classes.find_hot(class.key, self.values);
+                let same = || self.classes.get_or_make(class.key, self.policy.max_classes);
+                let next = hot.or_else(same).unwrap_or_else(|| Arc::clone(&class));
+                if !Arc::ptr_eq(&next, &class) {
+                    // Nobody enters here who could hand it on.
+                    wake(&mut class.lock(), self.classes.now());
+                }
+                Some(next)
             }
             standing => {
                 self.standing = standing;
@@ -131,13 +167,13 @@ impl Member {
             locked.ended(now, end);
         }
         let is_whole = class.key.value != 0 || self.classes.is_full(self.policy.max_classes);
-        let hot = if is_whole { None } else { locked.note_values(now, self.values.numbers(), end) };
+        let hot = if is_whole { None } else { locked.note_values(self.values.numbers(), end) };
         if hands_on {
             wake(&mut locked, now);
         }
         drop(locked);
         if let Some(value) = hot {
-            self.classes.get_or_make(Key { value, ..class.key }, self.policy.max_classes);
+            self.classes.split(class, value, self.policy.max_classes);
         }
     }
 
@@ -147,7 +183,9 @@ impl Member {
             let (database, observed) = (self.database, self.observes());
             let key = Key { database, statement: statement.into(), value: 0, observed };
             if let Some(class) = self.classes.get_or_make(key, self.policy.max_classes) {
-                class.lock().ended(self.classes.now(), End::Wasted);
+                let (mut class, now) = (class.lock(), self.classes.now());
+                class.ended(now, End::Wasted);
+                wake(&mut class, now);
             }
         }
     }
@@ -168,7 +206,7 @@ impl Member {
             Standing::Outside => {}
             Standing::Queued { class, ticket, .. } => {
                 let (mut class, now) = (class.lock(), self.classes.now());
-                if !class.withdraw(ticket) {
+                if !class.withdraw(now, ticket) {
                     // Its turn had come meanwhile.
                     class.leave(now, End::Unknown);
                     wake(&mut class, now);
@@ -246,31 +284,62 @@ impl Member {
     }
 
     fn poll_turn(&mut self, now: Duration, cx: &mut Context<'_>) -> Poll<()> {
-        let Standing::Queued { class, ticket, since, ask } = &self.standing else { return Poll::Pending };
-        let (class, ticket, since, ask) = (Arc::clone(class), *ticket, *since, *ask);
+        let Standing::Queued { class, ticket, wait } = &self.standing else { return Poll::Pending };
+        let (class, ticket, wait) = (Arc::clone(class), *ticket, *wait);
         let turn = self.turn.get_or_insert_default();
         turn.waker.register(cx.waker());
-        let bound = since + self.policy.max_wait;
         let how = if turn.came.load(Ordering::Acquire) {
+            if self.goes_elsewhere(&class, now, wait) {
+                // It waits anew, or has a place already.
+                cx.waker().wake_by_ref();
+                return if self.has_place() {
+                    self.admitted(Admission::Waited, now, wait)
+                } else {
+                    Poll::Pending
+                };
+            }
             Admission::Waited
-        } else if self.poll_timer(ask.min(bound), cx).is_pending() {
+        } else if self.poll_timer(wait.ask.min(wait.bound), cx).is_pending() {
             return Poll::Pending;
-        } else if now < bound && class.lock().is_young(now, self.policy.patience()) {
+        } else if now < wait.bound && class.lock().is_young(now, self.policy.patience()) {
             self.hand_on(&class, |class| class.nudge(now, self.still()));
-            self.standing = Standing::Queued { class, ticket, since, ask: now + self.still() };
+            self.standing =
+                Standing::Queued { class, ticket, wait: Wait { ask: now + self.still(), ..wait } };
             cx.waker().wake_by_ref();
             return Poll::Pending;
-        } else if class.lock().admit_anyway(now, ticket, now >= bound) {
+        } else if class.lock().admit_anyway(now, ticket, now >= wait.bound) {
             Admission::Overdue
         } else {
-            self.standing = Standing::Queued { class, ticket, since, ask: now + STUCK };
+            self.standing = Standing::Queued { class, ticket, wait: Wait { ask: now + STUCK, ..wait } };
             // For the timer to be set anew; or the turn has come just now.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         };
-        self.classes.telemetry.governor().admitted(how, Some(now.saturating_sub(since)));
         self.standing = Standing::Holding { class, idle: None };
+        self.admitted(how, now, wait)
+    }
+
+    const fn has_place(&self) -> bool {
+        matches!(self.standing, Standing::Holding { .. })
+    }
+
+    fn admitted(&mut self, how: Admission, now: Duration, wait: Wait) -> Poll<()> {
+        let waited = now.saturating_sub(wait.since);
+        self.waited += waited;
+        self.classes.telemetry.governor().admitted(how, Some(waited));
         Poll::Ready(())
+    }
+
+    /// Whether there is a class of a hot value by now that this transaction is one of, and it has gone there with the place that it
+    /// got here.
+    fn goes_elsewhere(&mut self, class: &Contended, now: Duration, wait: Wait) -> bool {
+        let Some(hot) = self.classes.find_hot(class.key, self.values) else { return false };
+        let mut locked = class.lock();
+        locked.leave(now, End::Unknown);
+        wake(&mut locked, now);
+        drop(locked);
+        self.ask_for_place(hot, now, wait);
+        true
     }
 
     fn give_up_place(&mut self, now: Duration) {
@@ -342,3 +411,6 @@ impl Drop for Member {
         self.leave(End::Unknown);
     }
 }
+
+#[cfg(test)]
+mod tests;

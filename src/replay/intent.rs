@@ -32,6 +32,14 @@ impl Intent {
 }
 
 impl Values {
+    /// Of one value, with that number.
+    #[cfg(test)]
+    pub(crate) const fn one(number: u64) -> Self {
+        let mut numbers = [0; VALUES_MAX];
+        numbers[0] = number;
+        Self(numbers)
+    }
+
     /// Of a request that begins a transaction, with what came behind it. The values of a Parse are those of a Bind behind it.
     pub(super) fn of(tag: u8, frame: &[u8], behind: &[u8]) -> Self {
         let body = frame.get(HEADER_BYTES..).unwrap_or_default();

@@ -74,7 +74,7 @@ fn light_contention_is_left_alone_soon() {
     let mut scenario = Scenario::new(Kind::Postgres, 5, 1000);
     scenario.length = Duration::from_secs(12);
     let from_the_start =
-        |gate: fn() -> Gate| mean((1..=4 * SEEDS).map(|seed| play(&scenario, seed, vec![gate()]).rate(1)));
+        |gate: fn() -> Gate| mean((1..=16 * SEEDS).map(|seed| play(&scenario, seed, vec![gate()]).rate(1)));
     let (free, governed) = (from_the_start(|| Gate::Free), from_the_start(Gate::governed));
     assert!(governed >= 0.93 * free, "{governed:.1} of {free:.1} per second");
 }

@@ -9,8 +9,13 @@ use reprise::governor::{Class, End, Entry, Ticket};
 #[derive(Debug)]
 pub(crate) enum Gate {
     Free,
-    Fixed { width: usize, running: usize, queue: VecDeque<usize> },
-    Governed(Box<Class<usize>>),
+    Fixed {
+        width: usize,
+        running: usize,
+        queue: VecDeque<usize>,
+    },
+    /// There is a class from the first conflict on.
+    Governed(Option<Box<Class<usize>>>),
 }
 
 impl Gate {
@@ -19,7 +24,14 @@ impl Gate {
     }
 
     pub(crate) fn governed() -> Self {
-        Self::Governed(Box::new(Class::new(Duration::ZERO)))
+        Self::Governed(None)
+    }
+
+    /// An attempt has met a conflict that began when there was no class.
+    pub(crate) fn contends(&mut self, now: Duration) {
+        if let Self::Governed(class) = self {
+            class.get_or_insert_with(|| Box::new(Class::new(now))).ended(now, End::Wasted);
+        }
     }
 
     /// A client wants in; the ticket if it must wait.
@@ -31,7 +43,7 @@ impl Gate {
         replay: bool,
     ) -> Option<Option<Ticket>> {
         match self {
-            Self::Free => None,
+            Self::Free | Self::Governed(None) => None,
             // A replay has kept its place.
             Self::Fixed { .. } if replay => None,
             Self::Fixed { width, running, queue } => {
@@ -42,7 +54,7 @@ impl Gate {
                 queue.push_back(client);
                 Some(None)
             }
-            Self::Governed(class) => match class.enter(now, since, replay, || client) {
+            Self::Governed(Some(class)) => match class.enter(now, since, replay, || client) {
                 Entry::Admitted => None,
                 Entry::Queued(ticket) => Some(Some(ticket)),
             },
@@ -52,17 +64,17 @@ impl Gate {
     /// An attempt has ended.
     pub(crate) fn leave(&mut self, now: Duration, end: End) {
         match self {
-            Self::Free => {}
+            Self::Free | Self::Governed(None) => {}
             Self::Fixed { running, .. } if end == End::Done => *running -= 1,
             Self::Fixed { .. } => {}
-            Self::Governed(class) => class.leave(now, end),
+            Self::Governed(Some(class)) => class.leave(now, end),
         }
     }
 
     /// The next who may go.
     pub(crate) fn next(&mut self, now: Duration) -> Option<usize> {
         match self {
-            Self::Free => None,
+            Self::Free | Self::Governed(None) => None,
             Self::Fixed { width, running, queue } => {
                 if running >= width {
                     return None;
@@ -71,13 +83,13 @@ impl Gate {
                 *running += 1;
                 Some(client)
             }
-            Self::Governed(class) => class.next(now),
+            Self::Governed(Some(class)) => class.next(now),
         }
     }
 
     pub(crate) fn class(&mut self) -> Option<&mut Class<usize>> {
         match self {
-            Self::Governed(class) => Some(class),
+            Self::Governed(class) => class.as_deref_mut(),
             Self::Free | Self::Fixed { .. } => None,
         }
     }

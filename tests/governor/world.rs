@@ -76,6 +76,8 @@ struct Client {
     attempts: u32,
     queued: Option<(Option<Ticket>, Duration)>,
     has_place: bool,
+    /// Whether there was a class when its attempt began.
+    is_member: bool,
     /// Counts what the client does, so that an event that is late is known.
     step: u64,
 }
@@ -144,6 +146,7 @@ impl World {
                 attempts: 0,
                 queued: None,
                 has_place: false,
+                is_member: false,
                 step: 0,
             });
             let start = Duration::from_micros(world.rng.u64(0..20_000));
@@ -225,7 +228,7 @@ impl World {
             Event::WaitOver(step) => self.wait_over(now, number, step),
             Event::Idle(step) => {
                 let client = &mut self.clients[number];
-                if client.step == step && client.has_place {
+                if client.step == step && client.is_member && client.has_place {
                     client.has_place = false;
                     if let Some(class) = self.gate(number).class() {
                         class.idle(now);
@@ -243,6 +246,7 @@ impl World {
 
     fn enter(&mut self, now: Duration, number: usize, replay: bool) {
         let since = self.clients[number].since;
+        self.clients[number].is_member = self.gate(number).class().is_some();
         match self.gate(number).enter(now, number, since, replay) {
             None => {
                 self.clients[number].has_place = true;
@@ -307,6 +311,7 @@ impl World {
             self.database.begin(now, number);
         }
         if !std::mem::replace(&mut self.clients[number].has_place, true)
+            && self.clients[number].is_member
             && let Some(class) = self.gate(number).class()
         {
             class.resume(now);
@@ -369,11 +374,14 @@ impl World {
     }
 
     fn step_back(&mut self, now: Duration, number: usize, end: End) {
-        let had_place = std::mem::take(&mut self.clients[number].has_place);
+        let client = &mut self.clients[number];
+        let (had_place, is_member) = (std::mem::take(&mut client.has_place), client.is_member);
         let gate = self.gate(number);
-        match gate.class() {
-            Some(class) if !had_place => class.ended(now, end),
-            _ => gate.leave(now, end),
+        match (gate, end) {
+            (Gate::Governed(_), End::Done) if !is_member => {}
+            (gate @ Gate::Governed(_), _) if !is_member => gate.contends(now),
+            (Gate::Governed(Some(class)), _) if !had_place => class.ended(now, end),
+            (gate, _) => gate.leave(now, end),
         }
     }
 
