@@ -268,7 +268,7 @@ pub static KEYS: &[Key] = &[
         "governor",
         "max_wait",
         "1m",
-        "Longest wait for a place; a sixth of it where nothing moves. After it a transaction is let in anyway.",
+        "Longest wait of a transaction for its places; a sixth of it where nothing moves. After it, it is let in anyway.",
     ),
     text(
         "governor",

@@ -52,6 +52,8 @@ const WATCHED_MAX: Duration = Duration::from_secs(5);
 const WATCH: Duration = Duration::from_secs(1);
 /// Transactions by which the rate of one at a time is known: they run one behind the other, so it hardly spreads.
 const CALIBRATED: u32 = 10;
+/// As many will do where they take long.
+const CALIBRATED_LATE: u32 = 3;
 /// The longest that a probe, or a calibration, takes while something happens at all.
 const TRIAL: Duration = Duration::from_secs(2);
 /// After this long a limit is judged by what gets done under it, whether it is kept or not.
@@ -261,13 +263,13 @@ impl Limit {
     }
 
     fn calibrate(&mut self, now: Duration) {
-        if self.window.wasted() > 0 && now < self.opens + KEPT_MAX {
-            // One at a time meets no conflict with its like: transactions from before the class are still at work.
+        let (done, wasted) = (self.window.done(), self.window.wasted());
+        // One at a time meets no conflict with its like: others from before the class are still at work, or some of another class.
+        if wasted > done || (wasted > 0 && now < self.opens + KEPT_MAX) {
             self.window = Window::new(now);
             return;
         }
-        let late = self.window.elapsed() >= TRIAL;
-        if self.window.done() >= CALIBRATED || (late && self.window.done() > 0) {
+        if done >= CALIBRATED || (done >= CALIBRATED_LATE && self.window.elapsed() >= TRIAL) {
             let base = self.window.sample();
             self.hold = Duration::from_secs_f64((base.running / base.rate).min(1.0));
             (self.up, self.down) = (Probes::soon(now), Probes::soon(now));

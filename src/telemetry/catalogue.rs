@@ -45,7 +45,7 @@ const MICROSECONDS: Kind = Kind::Histogram(&[
     0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.1,
 ]);
 const SECONDS: Kind = Kind::Histogram(&[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0,
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0,
 ]);
 
 /// Every metric, in the order in which they are documented.
@@ -178,7 +178,8 @@ pub static METRICS: &[Metric] = &[
         kind: Kind::Counter,
         labels: &["how"],
         help: "First attempts and replays of contending transactions that were let in: at_once, when their turn came \
-               (waited), after max_wait (overdue), or, in observe mode, where they might have waited (observed).",
+               (waited), after max_wait, or a sixth of it where nothing moved (overdue), or, in observe mode, where they \
+               might have waited (observed).",
     },
     Metric {
         name: "reprise_governor_wait_seconds",
