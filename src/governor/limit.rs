@@ -14,9 +14,10 @@
 //!
 //! - **Open**: everyone is admitted. When most of the attempts are wasted, the class is calibrated. Where it is only a part, what
 //!   gets done without a limit may be the best that there is: half as many as run are probed, and where that gets less done the
-//!   waste is tolerated, for longer each time.
+//!   waste is tolerated for a while, a longer one each time.
 //! - **Calibrating**: one at a time. Alone in its class a transaction meets no conflict with it, so this is quick, and it
-//!   tells what is to be beaten; where one meets a conflict all the same, others are still at work from before, and it begins anew. From there the limit doubles for as long as that gets more done.
+//!   tells what is to be beaten. Where one meets a conflict all the same, others are still at work from before, and it begins anew.
+//!   From there the limit doubles for as long as that gets more done.
 //! - **Probing**: another limit is tried against the rate of the one before it, for as long as it takes to tell the two apart:
 //!   counts of independent events spread by their square root, so a clear difference shows after a few transactions. Where they
 //!   vary more than that, as with a database that stands still for a second before it finds a deadlock, it takes longer.
