@@ -48,12 +48,6 @@ impl<T> Class<T> {
         Self::with(Limit::new(now), now)
     }
 
-    /// A class of transactions that have a value in common, and contend for what it stands for: one at a time until it is known how many
-    /// of them get more done.
-    pub const fn hot(now: Duration) -> Self {
-        Self::with(Limit::calibrating(now), now)
-    }
-
     /// One in which nobody is to wait: it only tells who would have.
     pub const fn observed(now: Duration) -> Self {
         Self::with(Limit::observing(now), now)

@@ -129,8 +129,8 @@ pub(super) struct Limit {
     hold: Duration,
     up: Probes,
     down: Probes,
-    /// Transactions done per second before there was a limit, if that is known.
-    unlimited: Option<f64>,
+    /// Transactions done per second before there was a limit.
+    unlimited: f64,
     /// How much more than independent events the transactions done in a while vary: the ratio of the variances.
     unrest: f64,
     /// Until when so much waste is tolerated in an open class: limits were tried, and got less done.
@@ -154,20 +154,13 @@ impl Limit {
             hold: Duration::ZERO,
             up: Probes::soon(now),
             down: Probes::soon(now),
-            unlimited: None,
+            unlimited: 0.0,
             unrest: 1.0,
             tolerated: (Duration::ZERO, 0.0),
             tolerance: TOLERATED,
             observes: false,
             missed: false,
         }
-    }
-
-    /// One that is looked for from one at a time on.
-    pub(super) const fn calibrating(now: Duration) -> Self {
-        let mut limit = Self::new(now);
-        (limit.phase, limit.limit) = (Phase::Calibrating, Some(1));
-        limit
     }
 
     /// One that is never set: see [`Self::is_missed`].
@@ -193,13 +186,11 @@ impl Limit {
     }
 
     /// How many more transactions are done per second than before there was a limit: an estimate, for the load may have changed
-    /// since. Zero where there is none, or always was one.
+    /// since. Zero where there is none.
     pub(super) fn gained(&self) -> f64 {
-        match (self.phase, self.unlimited) {
-            (Phase::Probing { base, .. } | Phase::Steady { base, .. }, Some(unlimited)) => {
-                base.rate - unlimited
-            }
-            _ => 0.0,
+        match self.phase {
+            Phase::Open | Phase::Calibrating => 0.0,
+            Phase::Probing { base, .. } | Phase::Steady { base, .. } => base.rate - self.unlimited,
         }
     }
 
@@ -251,7 +242,7 @@ impl Limit {
                 self.enter(now, Phase::Open, None);
             }
         } else if needed {
-            self.unlimited = Some(sample.rate);
+            self.unlimited = sample.rate;
             if drowning {
                 self.enter(now, Phase::Calibrating, Some(1));
             } else {

@@ -131,11 +131,7 @@ impl Classes {
                 self.count.fetch_add(1, Ordering::Relaxed);
                 let label = self.label(key);
                 tracing::info!(class = label, "transactions contend");
-                let make = match key {
-                    Key { observed: true, .. } => Class::observed,
-                    Key { value: 0, .. } => Class::new,
-                    _ => Class::hot,
-                };
+                let make = if key.observed { Class::observed } else { Class::new };
                 let class = Mutex::new(make(self.now()));
                 Arc::clone(&slot.insert(Arc::new(Contended { key, label, class })))
             }

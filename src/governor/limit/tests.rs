@@ -90,7 +90,8 @@ fn what_was_left_over_does_not_count_for_what_one_at_a_time_gets_done() {
 
 #[test]
 fn what_others_from_before_hold_up_does_not_count_for_what_one_at_a_time_gets_done() {
-    let mut limit = Limit::calibrating(Duration::ZERO);
+    let mut limit = Limit::new(Duration::ZERO);
+    limit.enter(Duration::ZERO, Phase::Calibrating, Some(1));
     let at = Duration::from_millis;
     for second in 0..5 {
         done(&mut limit, at(1000 * second + 900), 1, Waiting::Newcomers);

@@ -59,9 +59,10 @@ async fn who_waits_for_a_hot_row_goes_on_waiting_in_its_class() {
     }
     assert_eq!(figures(&class), (1, 5));
     classes.split(&class, 7, 64);
+    let hot = classes.get_or_make(Key { value: 7, ..class.key }, 64).expect("there is one");
+    narrow(&hot, classes.now());
     let come: Vec<_> = members.iter_mut().map(comes).collect();
     assert_eq!(come, [false, true, true, false, true, false]);
-    let hot = classes.get_or_make(Key { value: 7, ..class.key }, 64).expect("there is one");
     assert_eq!((figures(&class), figures(&hot)), ((3, 0), (1, 2)));
     members[1].ended(Outcome::Committed);
     assert_eq!((comes(&mut members[3]), comes(&mut members[5])), (true, false));
@@ -76,7 +77,7 @@ async fn a_replay_goes_to_the_class_of_its_hot_row() {
     assert_eq!(enter(&mut member, statement, 7), replay::Place::Granted);
     classes.split(&class, 7, 64);
     let intent = Intent { statement, values: Values::one(7) };
-    assert_eq!(member.enter(intent, Duration::ZERO, true), replay::Place::Granted);
+    assert_eq!(member.enter(intent, Duration::ZERO, true), replay::Place::Free, "it has no limit yet");
     let hot = classes.get_or_make(Key { value: 7, ..class.key }, 64).expect("there is one");
     assert_eq!((figures(&class), figures(&hot)), ((0, 0), (1, 0)));
 }
