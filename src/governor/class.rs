@@ -111,13 +111,9 @@ impl<T> Class<T> {
     /// limit is. While the queue moves, or those that are too many get fewer, who is only impatient waits on, to ask again after
     /// [`STUCK`]: its turn comes, and to let in everybody whom a crowd has delayed would only delay all of them. False if it waits on.
     pub fn admit_anyway(&mut self, now: Duration, ticket: Ticket, overdue: bool) -> bool {
-        self.pass(now);
         let stuck = now.saturating_sub(self.moved.max(self.drained)) >= STUCK;
-        let admitted = (stuck || overdue) && self.queue.remove(ticket);
-        if admitted {
-            self.let_in(now);
-        }
-        admitted
+        let one = |queue: &mut Queue<T>| queue.remove(ticket).then_some(());
+        (stuck || overdue) && self.let_in(now, one).is_some()
     }
 
     /// A transaction that is idle may wait for one in the queue, and those at work for its locks: if nobody has left the queue for
@@ -129,21 +125,12 @@ impl<T> Class<T> {
         if drains || now.saturating_sub(self.moved) < still {
             return None;
         }
-        self.pass(now);
-        let token = self.queue.pop_last()?;
-        self.let_in(now);
-        Some(token)
+        self.let_in(now, Queue::pop_last)
     }
 
     /// The next who gets a place, if one is free; it has it from now on.
     pub fn next(&mut self, now: Duration) -> Option<T> {
-        if !self.limit.admits(self.running) {
-            return None;
-        }
-        self.pass(now);
-        let token = self.queue.pop()?;
-        self.let_in(now);
-        Some(token)
+        if self.limit.admits(self.running) { self.let_in(now, Queue::pop) } else { None }
     }
 
     /// An attempt has ended, and its place is free.
@@ -182,10 +169,7 @@ impl<T> Class<T> {
     /// A transaction, of this class or another, has been idle since then. If one in the queue began `soon` after that, it gets a
     /// place whatever the limit is: an application that runs a transaction inside of another waits for that one.
     pub fn admit_inner(&mut self, now: Duration, since: Duration, soon: Duration) -> Option<T> {
-        self.pass(now);
-        let token = self.queue.pop_begun(since..=since + soon)?;
-        self.let_in(now);
-        Some(token)
+        self.let_in(now, |queue| queue.pop_begun(since..=since + soon))
     }
 
     /// It goes on. It holds locks, so it does not wait: fewer others are admitted instead.
@@ -193,10 +177,13 @@ impl<T> Class<T> {
         self.run_one_more(now);
     }
 
-    /// Somebody has got out of the queue, and runs.
-    const fn let_in(&mut self, now: Duration) {
+    /// Takes somebody out of the queue, if there is such a one: it has a place from now on, and has waited until now.
+    fn let_in<U>(&mut self, now: Duration, take: impl FnOnce(&mut Queue<T>) -> Option<U>) -> Option<U> {
+        self.pass(now);
+        let taken = take(&mut self.queue)?;
         self.moved = now;
         self.running += 1;
+        Some(taken)
     }
 
     fn run_one_more(&mut self, now: Duration) {

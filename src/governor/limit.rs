@@ -263,10 +263,15 @@ impl Limit {
         }
         if done >= CALIBRATED || (done >= CALIBRATED_LATE && self.window.elapsed() >= TRIAL) {
             let base = self.window.sample();
-            self.hold = Duration::from_secs_f64((base.running / base.rate).min(1.0));
-            (self.up, self.down) = (Probes::soon(now), Probes::soon(now));
+            self.learn(now, base);
             self.try_limit(now, 1, 2, base, true);
         }
+    }
+
+    /// This is what gets done under the limit at hand.
+    fn learn(&mut self, now: Duration, sample: Sample) {
+        self.hold = Duration::from_secs_f64((sample.running / sample.rate).min(1.0));
+        (self.up, self.down) = (Probes::soon(now), Probes::soon(now));
     }
 
     fn probe(&mut self, now: Duration, from: u32, base: Sample, doubling: bool) {
@@ -303,8 +308,7 @@ impl Limit {
     }
 
     fn accept(&mut self, now: Duration, limit: u32, sample: Sample, upwards: bool, doubling: bool) {
-        self.hold = Duration::from_secs_f64((sample.running / sample.rate).min(1.0));
-        (self.up, self.down) = (Probes::soon(now), Probes::soon(now));
+        self.learn(now, sample);
         self.tolerance = TOLERATED;
         if upwards {
             // Where it came from is known to be worse.

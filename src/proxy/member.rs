@@ -27,8 +27,8 @@ const RARELY: u32 = 5;
 enum Standing {
     /// It has nothing to do with any class.
     Outside,
-    /// It waits.
-    Queued { class: Arc<Contended>, ticket: Ticket, wait: Wait },
+    /// It waits, and asks at some time whether it may go in spite of the limit.
+    Queued { class: Arc<Contended>, ticket: Ticket, wait: Wait, ask: Duration },
     /// It has a place, and since when the database has not been at work for it.
     Holding { class: Arc<Contended>, idle: Option<Duration> },
     /// It had a place, and has been idle since then for too long. It looks for whom it may wait for in the queue: at some time, then
@@ -45,8 +45,6 @@ struct Wait {
     /// Since when it waits, and when it has waited as long as it may.
     since: Duration,
     bound: Duration,
-    /// When it asks whether it may go in spite of the limit.
-    ask: Duration,
 }
 
 /// A session among those that contend; its place is left when this is dropped.
@@ -102,7 +100,7 @@ impl Member {
             return replay::Place::Free;
         }
         let bound = now + self.policy.max_wait.saturating_sub(self.waited);
-        let wait = Wait { began: now.saturating_sub(age), replay, since: now, bound, ask: bound };
+        let wait = Wait { began: now.saturating_sub(age), replay, since: now, bound };
         let place = self.ask_for_place(class, now, wait);
         if place != replay::Place::Awaited {
             self.classes.telemetry.governor().admitted(Admission::AtOnce, None);
@@ -127,7 +125,7 @@ impl Member {
             }
             Entry::Queued(ticket) => {
                 let ask = now + if young { self.still() } else { self.policy.patience() };
-                self.standing = Standing::Queued { class, ticket, wait: Wait { ask, ..wait } };
+                self.standing = Standing::Queued { class, ticket, wait, ask };
                 replay::Place::Awaited
             }
         }
@@ -136,7 +134,7 @@ impl Member {
     /// An attempt has ended in a conflict, and another one follows at once: its place is free, but not handed on yet. Returns the class
     /// of the next one: one of the same kind if this has been forgotten meanwhile, or that of a hot value.
     fn step_back(&mut self) -> Option<Arc<Contended>> {
-        let had_place = matches!(self.standing, Standing::Holding { .. });
+        let had_place = self.has_place();
         match std::mem::replace(&mut self.standing, Standing::Outside) {
             Standing::Holding { class, .. } | Standing::Idle { class, .. } => {
                 self.end_attempt(&class, had_place, End::Wasted, false);
@@ -201,7 +199,7 @@ impl Member {
 
     /// Leaves the queue, or the place.
     fn leave(&mut self, end: End) {
-        let had_place = matches!(self.standing, Standing::Holding { .. });
+        let had_place = self.has_place();
         match std::mem::replace(&mut self.standing, Standing::Outside) {
             Standing::Outside => {}
             Standing::Queued { class, ticket, .. } => {
@@ -284,39 +282,53 @@ impl Member {
     }
 
     fn poll_turn(&mut self, now: Duration, cx: &mut Context<'_>) -> Poll<()> {
-        let Standing::Queued { class, ticket, wait } = &self.standing else { return Poll::Pending };
-        let (class, ticket, wait) = (Arc::clone(class), *ticket, *wait);
+        let Standing::Queued { class, ticket, wait, ask } = &self.standing else { return Poll::Pending };
+        let (class, ticket, wait, ask) = (Arc::clone(class), *ticket, *wait, *ask);
         let turn = self.turn.get_or_insert_default();
         turn.waker.register(cx.waker());
-        let how = if turn.came.load(Ordering::Acquire) {
-            if self.goes_elsewhere(&class, now, wait) {
-                // It waits anew, or has a place already.
-                cx.waker().wake_by_ref();
-                return if self.has_place() {
-                    self.admitted(Admission::Waited, now, wait)
-                } else {
-                    Poll::Pending
-                };
-            }
-            Admission::Waited
-        } else if self.poll_timer(wait.ask.min(wait.bound), cx).is_pending() {
+        if turn.came.load(Ordering::Acquire) {
+            return self.take_turn(class, now, wait, cx);
+        }
+        if self.poll_timer(ask.min(wait.bound), cx).is_pending() {
             return Poll::Pending;
-        } else if now < wait.bound && class.lock().is_young(now, self.policy.patience()) {
+        }
+        if now < wait.bound && class.lock().is_young(now, self.policy.patience()) {
             self.hand_on(&class, |class| class.nudge(now, self.still()));
-            self.standing =
-                Standing::Queued { class, ticket, wait: Wait { ask: now + self.still(), ..wait } };
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        } else if class.lock().admit_anyway(now, ticket, now >= wait.bound) {
-            Admission::Overdue
-        } else {
-            self.standing = Standing::Queued { class, ticket, wait: Wait { ask: now + STUCK, ..wait } };
-            // For the timer to be set anew; or the turn has come just now.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        };
+            return self.ask_again(now + self.still(), cx);
+        }
+        if !class.lock().admit_anyway(now, ticket, now >= wait.bound) {
+            return self.ask_again(now + STUCK, cx);
+        }
         self.standing = Standing::Holding { class, idle: None };
-        self.admitted(how, now, wait)
+        self.admitted(Admission::Overdue, now, wait)
+    }
+
+    /// It has a place: one in the class of a hot value instead, if there is such a class by now, where it may have to wait.
+    fn take_turn(&mut self, class: Arc<Contended>, now: Duration, wait: Wait, cx: &Context<'_>) -> Poll<()> {
+        if let Some(hot) = self.classes.find_hot(class.key, self.values) {
+            let mut locked = class.lock();
+            locked.leave(now, End::Unknown);
+            wake(&mut locked, now);
+            drop(locked);
+            if self.ask_for_place(hot, now, wait) == replay::Place::Awaited {
+                // For the timer to be set anew; or the turn has come there.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        } else {
+            self.standing = Standing::Holding { class, idle: None };
+        }
+        self.admitted(Admission::Waited, now, wait)
+    }
+
+    /// It waits on, and asks then.
+    fn ask_again(&mut self, at: Duration, cx: &Context<'_>) -> Poll<()> {
+        if let Standing::Queued { ask, .. } = &mut self.standing {
+            *ask = at;
+        }
+        // For the timer to be set anew; or the turn has come just now.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     const fn has_place(&self) -> bool {
@@ -328,18 +340,6 @@ impl Member {
         self.waited += waited;
         self.classes.telemetry.governor().admitted(how, Some(waited));
         Poll::Ready(())
-    }
-
-    /// Whether there is a class of a hot value by now that this transaction is one of, and it has gone there with the place that it
-    /// got here.
-    fn goes_elsewhere(&mut self, class: &Contended, now: Duration, wait: Wait) -> bool {
-        let Some(hot) = self.classes.find_hot(class.key, self.values) else { return false };
-        let mut locked = class.lock();
-        locked.leave(now, End::Unknown);
-        wake(&mut locked, now);
-        drop(locked);
-        self.ask_for_place(hot, now, wait);
-        true
     }
 
     fn give_up_place(&mut self, now: Duration) {

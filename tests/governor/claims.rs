@@ -23,11 +23,12 @@ fn mean(values: impl IntoIterator<Item = f64>) -> f64 {
 
 /// What a gate gets done, on average over seeds.
 fn rate(scenario: &Scenario, gate: impl Fn() -> Gate) -> f64 {
-    rate_of(SEEDS, scenario, gate)
+    rate_from(FOUND, SEEDS, scenario, gate)
 }
 
-fn rate_of(seeds: u64, scenario: &Scenario, gate: impl Fn() -> Gate) -> f64 {
-    mean((1..=seeds).map(|seed| play(scenario, seed, vec![gate()]).rate(FOUND)))
+/// From some second on, over so many seeds.
+fn rate_from(first: usize, seeds: u64, scenario: &Scenario, gate: impl Fn() -> Gate) -> f64 {
+    mean((1..=seeds).map(|seed| play(scenario, seed, vec![gate()]).rate(first)))
 }
 
 /// What the best of the fixed gates gets done, or none at all.
@@ -49,7 +50,7 @@ fn it_gets_nearly_as_much_done_as_the_best_fixed_gate_without_being_told() {
     ] {
         let scenario = Scenario::new(kind, network, rows);
         // What is found by trying is found sooner in one play, and later in another.
-        let (best, governed) = (best(&scenario), rate_of(4 * SEEDS, &scenario, Gate::governed));
+        let (best, governed) = (best(&scenario), rate_from(FOUND, 4 * SEEDS, &scenario, Gate::governed));
         assert!(
             governed >= 0.85 * best,
             "{kind:?}, {network} ms, {rows} rows: {governed:.1} of {best:.1} per second"
@@ -73,8 +74,7 @@ fn where_nothing_contends_nobody_waits() {
 fn light_contention_is_left_alone_soon() {
     let mut scenario = Scenario::new(Kind::Postgres, 5, 1000);
     scenario.length = Duration::from_secs(12);
-    let from_the_start =
-        |gate: fn() -> Gate| mean((1..=16 * SEEDS).map(|seed| play(&scenario, seed, vec![gate()]).rate(1)));
+    let from_the_start = |gate: fn() -> Gate| rate_from(1, 16 * SEEDS, &scenario, gate);
     let (free, governed) = (from_the_start(|| Gate::Free), from_the_start(Gate::governed));
     assert!(governed >= 0.93 * free, "{governed:.1} of {free:.1} per second");
 }
@@ -123,11 +123,9 @@ fn a_load_that_pauses_and_comes_back_has_its_limit() {
     for (rows, present) in [(10, 0), (100, 0), (100, 2)] {
         let mut scenario = Scenario::new(Kind::Cockroach, 5, rows);
         (scenario.length, scenario.pause) = (Duration::from_secs(50), (20..30, present));
-        let late = |gate: &dyn Fn() -> Gate| {
-            mean((1..=4 * SEEDS).map(|seed| play(&scenario, seed, vec![gate()]).rate(32)))
-        };
-        let fixed = if rows == 10 { 1 } else { 8 };
-        let (fixed, governed) = (late(&|| Gate::fixed(fixed)), late(&Gate::governed));
+        let width = if rows == 10 { 1 } else { 8 };
+        let fixed = rate_from(32, 4 * SEEDS, &scenario, || Gate::fixed(width));
+        let governed = rate_from(32, 4 * SEEDS, &scenario, Gate::governed);
         assert!(
             governed >= 0.85 * fixed,
             "{rows} rows, {present} go on: {governed:.1} of {fixed:.1} per second"

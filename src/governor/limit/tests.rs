@@ -14,6 +14,21 @@ fn steady() -> Limit {
     limit
 }
 
+/// One at a time, until it is known what that gets done.
+fn calibrating() -> Limit {
+    let mut limit = Limit::new(Duration::ZERO);
+    limit.enter(Duration::ZERO, Phase::Calibrating, Some(1));
+    limit
+}
+
+/// That is known to be about twenty a second.
+fn assert_twenty_a_second(limit: &Limit) {
+    assert!(
+        matches!(limit.phase, Phase::Probing { base, .. } if (18.0..25.0).contains(&base.rate)),
+        "{limit:?}"
+    );
+}
+
 /// A transaction is done, with so many at work up to then and these in the queue.
 fn done(limit: &mut Limit, at: Duration, running: u32, waiting: Waiting) {
     limit.pass(at, running, waiting);
@@ -57,8 +72,7 @@ fn where_what_gets_done_varies_much_a_limit_is_tried_for_longer() {
 
 #[test]
 fn a_limit_that_is_never_kept_is_judged_all_the_same() {
-    let mut limit = Limit::new(Duration::ZERO);
-    limit.enter(Duration::ZERO, Phase::Calibrating, Some(1));
+    let mut limit = calibrating();
     let at = Duration::from_secs;
     for second in 1..=25 {
         done(&mut limit, at(second), 9, Waiting::Newcomers);
@@ -72,8 +86,7 @@ fn a_limit_that_is_never_kept_is_judged_all_the_same() {
 
 #[test]
 fn what_was_left_over_does_not_count_for_what_one_at_a_time_gets_done() {
-    let mut limit = Limit::new(Duration::ZERO);
-    limit.enter(Duration::ZERO, Phase::Calibrating, Some(1));
+    let mut limit = calibrating();
     let at = Duration::from_millis;
     for replay in 1..=20 {
         done(&mut limit, at(10 * replay), 1, Waiting::Replays);
@@ -82,16 +95,12 @@ fn what_was_left_over_does_not_count_for_what_one_at_a_time_gets_done() {
     for newcomer in 1..=12 {
         done(&mut limit, at(200 + 50 * newcomer), 1, Waiting::Newcomers);
     }
-    assert!(
-        matches!(limit.phase, Phase::Probing { base, .. } if (18.0..25.0).contains(&base.rate)),
-        "{limit:?}"
-    );
+    assert_twenty_a_second(&limit);
 }
 
 #[test]
 fn what_others_from_before_hold_up_does_not_count_for_what_one_at_a_time_gets_done() {
-    let mut limit = Limit::new(Duration::ZERO);
-    limit.enter(Duration::ZERO, Phase::Calibrating, Some(1));
+    let mut limit = calibrating();
     let at = Duration::from_millis;
     for second in 0..5 {
         done(&mut limit, at(1000 * second + 900), 1, Waiting::Newcomers);
@@ -101,8 +110,5 @@ fn what_others_from_before_hold_up_does_not_count_for_what_one_at_a_time_gets_do
     for number in 1..=10 {
         done(&mut limit, at(4900 + 50 * number), 1, Waiting::Newcomers);
     }
-    assert!(
-        matches!(limit.phase, Phase::Probing { base, .. } if (18.0..25.0).contains(&base.rate)),
-        "{limit:?}"
-    );
+    assert_twenty_a_second(&limit);
 }
