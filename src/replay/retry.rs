@@ -1,5 +1,6 @@
 //! A conflict and what follows: drain, pause, send the journal again, catch up.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::cause::Cause;
@@ -223,6 +224,7 @@ impl Engine {
         if self.unit.savepoint == Savepoint::Set {
             self.unit.savepoint = Savepoint::Again;
         }
+        self.close_statements(0..self.unit.reopened(), &mut bytes);
         for number in 0..self.unit.reopened() {
             self.write_request(number, &mut bytes);
         }
@@ -280,6 +282,7 @@ impl Engine {
             Savepoint::None | Savepoint::TakenOver | Savepoint::Unusable => {}
         }
         self.unit.shown = self.journal.first_incomplete();
+        self.close_statements(first..self.journal.len(), &mut bytes);
         let sent = self.write_requests(first, &mut bytes);
         out.backend(&bytes);
         self.state = State::Replaying { sent, since: now };
@@ -355,6 +358,33 @@ impl Engine {
         end
     }
 
+    /// Closes the statements that these requests have prepared in earlier attempts, but not those that stay: no rollback undoes a
+    /// Parse. Before all of them, not each before its Parse: where one of the requests fails as it has not before, those behind it
+    /// are passed over, and the client is not to meet a statement that it was never told of.
+    fn close_statements(&mut self, numbers: Range<usize>, bytes: &mut Vec<u8>) {
+        for number in numbers {
+            if let Some(name) = self.name_made(number)
+                && !self.is_kept(number)
+            {
+                encode::close_statement(bytes, name);
+                self.outstanding.push(tag::CLOSE, Owner::Control(Control::CloseStatement));
+            }
+        }
+    }
+
+    /// The name under which a request of the journal has prepared a statement in an earlier attempt.
+    fn name_made(&self, number: usize) -> Option<&[u8]> {
+        self.journal.entry(number).filter(|entry| entry.parsed && entry.tag == tag::PARSE)?;
+        let parse = frontend::Parse::view(self.journal.frames(number..number + 1).get(HEADER_BYTES..)?)?;
+        Some(parse.statement).filter(|name| !name.is_empty())
+    }
+
+    /// Whether the statement that a request has prepared stays, for the client knows of it and closes none of its statements.
+    fn is_kept(&self, number: usize) -> bool {
+        let told = self.journal.entry(number).is_some_and(|entry| entry.delivered.complete);
+        told && self.unit.names.are_kept() && self.name_made(number).is_some()
+    }
+
     /// Writes one request as the client sent it, with what makes it repeatable.
     fn write_request(&mut self, number: usize, bytes: &mut Vec<u8>) {
         let Some(&entry) = self.journal.entry(number) else { return };
@@ -367,16 +397,9 @@ impl Engine {
             }
             return;
         }
-        let named = |parse: &frontend::Parse<'_>| entry.parsed && !parse.statement.is_empty();
-        if entry.tag == tag::PARSE
-            && let Some(parse) = frontend::Parse::view(&frame[HEADER_BYTES..]).filter(named)
-        {
-            // No rollback undoes it, and the client counts on it whatever becomes of the transaction: it is left alone.
-            if entry.delivered.complete && self.unit.names.are_kept() {
-                return;
-            }
-            encode::close_statement(bytes, parse.statement);
-            self.outstanding.push(tag::CLOSE, Owner::Control(Control::CloseStatement));
+        // No rollback undoes it, and the client counts on it whatever becomes of the transaction: it is left alone.
+        if self.is_kept(number) {
+            return;
         }
         let step = match entry.effect {
             Effect::Commits => {
