@@ -65,13 +65,14 @@ const TRIAL_MIN: Duration = Duration::from_secs(1);
 const TRIED: f64 = 40.0;
 /// Windows of a steady class that its figures are the mean of.
 const WINDOWS: u32 = 4;
-/// The unrest from which on a probe takes no longer: four times as long as in a class without.
-const UNREST_MAX: f64 = 16.0;
+/// The unrest from which on a probe takes no longer: twice as long as in a class without. Longer ones are less often wrong, but cost
+/// more than they bring.
+const UNREST_MAX: f64 = 4.0;
 /// What a higher limit must bring.
 const GAIN: f64 = 1.05;
 /// The shortest and the longest pause between two probes in one direction.
 const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(20);
+const PAUSE_MAX: Duration = Duration::from_secs(40);
 /// How long what is wasted without a limit is not looked into again: twice as long each time that this was in vain.
 const TOLERATED: Duration = Duration::from_secs(16);
 const TOLERATED_LONGEST: Duration = Duration::from_secs(64);

@@ -74,7 +74,7 @@ pub(super) struct Entry {
     pub(super) tag: u8,
     /// What it does to the transaction.
     pub(super) effect: Effect,
-    /// A Parse that the server has taken in some attempt, so that its name is taken now.
+    /// A Parse that the server has taken in some attempt: its name may be taken now.
     pub(super) parsed: bool,
     /// Whether it runs a LOCK TABLE.
     pub(super) locks: bool,

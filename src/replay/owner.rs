@@ -27,7 +27,7 @@ pub(super) enum Control {
     Savepoint,
     /// Brings the transaction back to its beginning.
     Restart,
-    /// Frees the name of a statement before its Parse is sent again.
+    /// Closes a statement that an earlier attempt has prepared.
     CloseStatement,
     /// Ends a batch that the client has not ended.
     Sync,

@@ -1,6 +1,5 @@
 //! A conflict and what follows: drain, pause, send the journal again, catch up.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use super::cause::Cause;
@@ -224,7 +223,6 @@ impl Engine {
         if self.unit.savepoint == Savepoint::Set {
             self.unit.savepoint = Savepoint::Again;
         }
-        self.close_statements(0..self.unit.reopened(), &mut bytes);
         for number in 0..self.unit.reopened() {
             self.write_request(number, &mut bytes);
         }
@@ -282,7 +280,6 @@ impl Engine {
             Savepoint::None | Savepoint::TakenOver | Savepoint::Unusable => {}
         }
         self.unit.shown = self.journal.first_incomplete();
-        self.close_statements(first..self.journal.len(), &mut bytes);
         let sent = self.write_requests(first, &mut bytes);
         out.backend(&bytes);
         self.state = State::Replaying { sent, since: now };
@@ -358,31 +355,36 @@ impl Engine {
         end
     }
 
-    /// Closes the statements that these requests have prepared in earlier attempts, but not those that stay: no rollback undoes a
-    /// Parse. Before all of them, not each before its Parse: where one of the requests fails as it has not before, those behind it
-    /// are passed over, and the client is not to meet a statement that it was never told of.
-    fn close_statements(&mut self, numbers: Range<usize>, bytes: &mut Vec<u8>) {
-        for number in numbers {
-            if let Some(name) = self.name_made(number)
-                && !self.is_kept(number)
-            {
-                encode::close_statement(bytes, name);
-                self.outstanding.push(tag::CLOSE, Owner::Control(Control::CloseStatement));
+    /// Closes the statements that earlier attempts have prepared in the cycle that begins here, and that the client was not told of: no
+    /// rollback undoes a Parse. Where a request before the Parse fails this time, what is behind it is passed over, and the client is
+    /// not to meet a statement that it does not know.
+    fn close_untold(&mut self, first: usize, bytes: &mut Vec<u8>) {
+        let end = self.journal.entries_from(first).iter().position(Entry::is_cycle_end);
+        for number in first..end.map_or(self.journal.len(), |end| first + end) {
+            if !self.is_told(number) {
+                self.close_statement(number, bytes);
             }
         }
     }
 
+    /// Closes what a request has prepared in an earlier attempt, if it has.
+    fn close_statement(&mut self, number: usize, bytes: &mut Vec<u8>) {
+        if let Some(name) = self.prepared_name(number) {
+            encode::close_statement(bytes, name);
+            self.outstanding.push(tag::CLOSE, Owner::Control(Control::CloseStatement));
+        }
+    }
+
     /// The name under which a request of the journal has prepared a statement in an earlier attempt.
-    fn name_made(&self, number: usize) -> Option<&[u8]> {
+    fn prepared_name(&self, number: usize) -> Option<&[u8]> {
         self.journal.entry(number).filter(|entry| entry.parsed && entry.tag == tag::PARSE)?;
         let parse = frontend::Parse::view(self.journal.frames(number..number + 1).get(HEADER_BYTES..)?)?;
         Some(parse.statement).filter(|name| !name.is_empty())
     }
 
-    /// Whether the statement that a request has prepared stays, for the client knows of it and closes none of its statements.
-    fn is_kept(&self, number: usize) -> bool {
-        let told = self.journal.entry(number).is_some_and(|entry| entry.delivered.complete);
-        told && self.unit.names.are_kept() && self.name_made(number).is_some()
+    /// Whether the client was told that a request succeeded.
+    fn is_told(&self, number: usize) -> bool {
+        self.journal.entry(number).is_some_and(|entry| entry.delivered.succeeded())
     }
 
     /// Writes one request as the client sent it, with what makes it repeatable.
@@ -397,9 +399,15 @@ impl Engine {
             }
             return;
         }
-        // No rollback undoes it, and the client counts on it whatever becomes of the transaction: it is left alone.
-        if self.is_kept(number) {
-            return;
+        if number == 0 || self.journal.entry(number - 1).is_some_and(Entry::is_cycle_end) {
+            self.close_untold(number, bytes);
+        }
+        if self.is_told(number) && self.prepared_name(number).is_some() {
+            // The client counts on it whatever becomes of the transaction: it is left alone.
+            if self.unit.names.are_kept() {
+                return;
+            }
+            self.close_statement(number, bytes);
         }
         let step = match entry.effect {
             Effect::Commits => {
