@@ -355,12 +355,12 @@ impl Engine {
         end
     }
 
-    /// Closes the statements that earlier attempts have prepared in the cycle that begins here, and that the client was not told of: no
-    /// rollback undoes a Parse. Where a request before the Parse fails this time, what is behind it is passed over, and the client is
-    /// not to meet a statement that it does not know.
-    fn close_untold(&mut self, first: usize, bytes: &mut Vec<u8>) {
+    /// Closes the statements that earlier attempts have prepared in the cycle that begins here, behind its first request, and that the
+    /// client was not told of: no rollback undoes a Parse. Where a request before the Parse fails this time, what is behind it is passed
+    /// over, the Close there too, and the client is not to meet a statement that it does not know.
+    fn close_untold_behind(&mut self, first: usize, bytes: &mut Vec<u8>) {
         let end = self.journal.entries_from(first).iter().position(Entry::is_cycle_end);
-        for number in first..end.map_or(self.journal.len(), |end| first + end) {
+        for number in first + 1..end.map_or(self.journal.len(), |end| first + end) {
             if !self.is_told(number) {
                 self.close_statement(number, bytes);
             }
@@ -399,16 +399,15 @@ impl Engine {
             }
             return;
         }
-        if number == 0 || self.journal.entry(number - 1).is_some_and(Entry::is_cycle_end) {
-            self.close_untold(number, bytes);
+        let begins = |before: &Entry| before.is_cycle_end() || before.tag == tag::COPY_DATA;
+        if number == 0 || self.journal.entry(number - 1).is_some_and(begins) {
+            self.close_untold_behind(number, bytes);
         }
-        if self.is_told(number) && self.prepared_name(number).is_some() {
-            // The client counts on it whatever becomes of the transaction: it is left alone.
-            if self.unit.names.are_kept() {
-                return;
-            }
-            self.close_statement(number, bytes);
+        // What the client was told of it counts on, whatever becomes of the transaction: it is left alone.
+        if self.is_told(number) && self.unit.names.are_kept() && self.prepared_name(number).is_some() {
+            return;
         }
+        self.close_statement(number, bytes);
         let step = match entry.effect {
             Effect::Commits => {
                 let next = self.journal.entry(number + 1).map(|next| next.tag);
